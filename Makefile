@@ -1,0 +1,67 @@
+# `make help` lists the words. PYTHON=... chooses the interpreter, ARGS=... goes to the program
+# that the word runs, V=1 shows what pip and ninja say.
+PYTHON ?= python3
+ARGS ?=
+DEV ?= build/dev
+environment = $(PYTHON) tools/environment.py
+bin = .venv/bin
+native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
+
+.PHONY: help run build dev test lint format asan bench docs clean
+help:
+	@echo 'make run      install what is missing, build, and run examples/service.py'
+	@echo 'make test     the test suite'
+	@echo 'make lint     formatting, style, types and layers'
+	@echo 'make format   let the formatters have their way'
+	@echo 'make asan     the test suite under AddressSanitizer and UBSan'
+	@echo 'make bench    the benchmarks'
+	@echo 'make docs     the documentation, into site/'
+	@echo 'make build    install what is missing, and pyev itself into .venv'
+	@echo 'make dev      an incremental build for PYTHONPATH, into DEV=directory'
+	@echo 'make clean    remove everything that make has made'
+	@echo 'PYTHON=python3.13 chooses the interpreter, ARGS="-k timer" is passed on, V=1 says more.'
+
+run:
+	@$(environment) .venv examples
+	@$(bin)/python examples/service.py $(ARGS)
+
+build:
+	@$(environment) .venv
+
+dev:
+	@PYTHON=$(PYTHON) tools/dev-build $(DEV)
+
+test:
+	@$(environment) .venv test
+	@$(bin)/python -W error -m pytest $(ARGS)
+
+lint:
+	@$(environment) .venv lint --no-pyev
+	$(bin)/clang-format --dry-run -Werror $(native)
+	$(bin)/ruff format --check
+	$(bin)/ruff check
+	$(bin)/mypy
+	$(bin)/python -m pytest -q tests/test_layers.py
+
+format:
+	@$(environment) .venv lint --no-pyev
+	$(bin)/clang-format -i $(native)
+	$(bin)/ruff check --fix
+	$(bin)/ruff format
+
+asan:
+	@$(environment) .venv-asan test --sanitize
+	@tools/sanitized .venv-asan/bin/python -W error -m pytest --timeout=600 $(ARGS)
+
+bench:
+	@$(environment) .venv-bench bench --perl
+	@.venv-bench/bin/python bench/run.py $(ARGS)
+
+docs:
+	@$(environment) .venv docs
+	@$(bin)/mkdocs build --strict $(ARGS)
+
+clean:
+	rm -rf build dist site .venv .venv-asan .venv-bench
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

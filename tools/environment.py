@@ -1,0 +1,225 @@
+"""Makes a virtual environment with what a make word needs, and pyev itself built into it.
+
+    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--perl]
+
+A GROUP is a dependency group of pyproject.toml. What only a system package can give (a compiler,
+headers) is installed by apt where root or sudo is at hand; elsewhere one line says what to install.
+Everything done is remembered in DIR, so a second time costs next to nothing. The standard library
+of Python 3.11 is all this file may use.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+VERBOSE = bool(os.environ.get("V"))
+MINIMUM = (3, 11)
+
+
+def say(text: str) -> None:
+    print(f"pyev: {text}", flush=True)
+
+
+def stop(text: str) -> NoReturn:
+    sys.exit(f"pyev: {text}")
+
+
+def run(command: list[str], *, env: dict[str, str] | None = None) -> None:
+    """Runs `command`, and shows what it said only if it fails (or with V=1)."""
+    if VERBOSE:
+        result = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL)
+    else:
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    if result.returncode:
+        sys.stderr.write(result.stdout or "")
+        stop(f"failed: {' '.join(command)}")
+
+
+# --- what only the system can give ---------------------------------------------------------------
+
+
+def has_header(name: str) -> bool:
+    """Whether a C++ compiler finds `name`; true without a compiler is for CMake to contradict."""
+    folders = ["/usr/include", "/usr/local/include", "/opt/homebrew/include", "/opt/local/include"]
+    folders += os.environ.get("CPATH", "").split(":")
+    folders += [prefix + "/include" for prefix in os.environ.get("CMAKE_PREFIX_PATH", "").split(":")]
+    return any(Path(folder, sub, name).is_file() for folder in folders for sub in ("", "libev"))
+
+
+def has_perl_ev() -> bool:
+    perl = shutil.which("perl")
+    return bool(perl) and subprocess.run([perl, "-MEV", "-e1"], stderr=subprocess.DEVNULL).returncode == 0
+
+
+def missing_packages(*, build: bool, perl: bool) -> list[str]:
+    """The Debian packages that would give what this machine lacks."""
+    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    needs = [(f"{python}-venv", importlib.util.find_spec("ensurepip") is not None)]
+    if build:
+        include = Path(sysconfig.get_path("include"))
+        needs += [
+            ("g++", shutil.which(os.environ.get("CXX", "c++")) is not None),
+            (f"{python}-dev", (include / "Python.h").is_file()),
+            ("libev-dev", has_header("ev.h")),
+        ]
+    if perl:
+        needs.append(("libev-perl", has_perl_ev()))
+    return [package for package, found in needs if not found]
+
+
+def as_root() -> list[str] | None:
+    """The words that make a command run as root, or None."""
+    if os.geteuid() == 0:
+        return []
+    if shutil.which("sudo"):
+        if subprocess.run(["sudo", "-n", "true"], stderr=subprocess.DEVNULL).returncode == 0:
+            return ["sudo", "-n"]
+        if sys.stdin.isatty():
+            return ["sudo"]
+    return None
+
+
+def install_packages(packages: list[str]) -> None:
+    root = as_root()
+    if root is None or not shutil.which("apt-get"):
+        why = "there is no apt-get here" if root is not None else "that takes root or sudo"
+        stop(f"missing: {', '.join(packages)} (Debian's names); {why}, so please install them")
+    say(f"apt-get install {' '.join(packages)}")
+    apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
+    apt += ["-o", "DPkg::Lock::Timeout=300"]
+    run([*apt, "update"])
+    run([*apt, "install", "--no-install-recommends", *packages])
+
+
+# --- the environment -----------------------------------------------------------------------------
+
+
+class Environment:
+    """A virtual environment that remembers what has been put into it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.python = path / "bin" / "python"
+        self.memory = path / "pyev.json"
+        self.identity = f"{sys.version} {sys.base_prefix}"
+        try:
+            self.state: dict[str, str] = json.loads(self.memory.read_text())
+        except (OSError, ValueError):
+            self.state = {}
+
+    def fresh(self, key: str, value: str) -> bool:
+        return self.state.get(key) == value
+
+    def remember(self, key: str, value: str) -> None:
+        self.state[key] = value
+        self.memory.write_text(json.dumps(self.state, indent=1))
+
+    def pip(self, *arguments: str) -> None:
+        environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        run([str(self.python), "-m", "pip", "install", *arguments], env=environment)
+
+    def make(self) -> None:
+        # base_prefix is the same for an interpreter and for its virtual environments.
+        if self.fresh("python", self.identity) and self.python.exists():
+            return
+        version = ".".join(map(str, sys.version_info[:3]))
+        say(f"making {self.path.name} with Python {version}")
+        shutil.rmtree(self.path, ignore_errors=True)
+        run([sys.executable, "-m", "venv", str(self.path)])
+        self.state = {}
+        self.remember("python", self.identity)
+
+    def install(self, group: str, requirements: list[str]) -> None:
+        wanted = " ".join(requirements)
+        if self.fresh(group, wanted):
+            return
+        say(f"installing for {group}: {wanted}")
+        self.pip(*requirements)
+        self.remember(group, wanted)
+
+    def install_pyev(self, options: dict[str, str]) -> None:
+        wanted = digest(options)
+        if self.fresh("pyev", wanted):
+            return
+        say(f"building pyev into {self.path.name}")
+        began = time.monotonic()
+        tag = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
+        settings = {"build-dir": f"build/{self.path.name.lstrip('.')}-{tag}"}
+        settings |= {f"cmake.define.{name}": value for name, value in options.items()}
+        self.pip(
+            "--no-build-isolation",
+            "--no-deps",
+            "--force-reinstall",
+            *(f"--config-settings={key}={value}" for key, value in settings.items()),
+            ".",
+        )
+        self.remember("pyev", wanted)
+        say(f"built in {time.monotonic() - began:.0f} s")
+
+
+def digest(options: dict[str, str]) -> str:
+    """Changes whenever the installed package would."""
+    seen = hashlib.sha256(repr(options).encode())
+    files = [ROOT / name for name in ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE")]
+    files += [path for folder in ("src", "python") for path in (ROOT / folder).rglob("*")]
+    for path in sorted(files):
+        if path.is_file() and path.suffix != ".pyc":
+            seen.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return seen.hexdigest()
+
+
+def requirements(groups: dict[str, list[Any]], name: str) -> list[str]:
+    """A dependency group as pip's arguments (pip itself reads groups from 25.1 on only)."""
+    found: list[str] = []
+    for entry in groups[name]:
+        found += [entry] if isinstance(entry, str) else requirements(groups, entry["include-group"])
+    return found
+
+
+def main() -> None:
+    if sys.version_info < MINIMUM:
+        stop(f"needs Python 3.11 or later, {sys.executable} is {sys.version.split()[0]}")
+    import tomllib  # not before that check
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("groups", nargs="*", metavar="group")
+    parser.add_argument("--no-pyev", action="store_true", help="without building pyev")
+    parser.add_argument("--sanitize", action="store_true", help="with the sanitizers")
+    parser.add_argument("--perl", action="store_true", help="Perl's EV is needed as well")
+    arguments = parser.parse_args()
+
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    packages = missing_packages(build=not arguments.no_pyev, perl=arguments.perl)
+    if packages:
+        install_packages(packages)
+    environment = Environment(ROOT / arguments.dir)
+    environment.make()
+    for group in ([] if arguments.no_pyev else ["build"]) + arguments.groups:
+        environment.install(group, requirements(groups, group))
+    if not arguments.no_pyev:
+        on = "ON" if arguments.sanitize else "OFF"
+        environment.install_pyev({"PYEV_WERROR": "ON", "PYEV_SANITIZE": on})
+
+
+if __name__ == "__main__":
+    main()
