@@ -1,0 +1,227 @@
+"""``python -m pyev``: which libev is linked, and what it and the kernel can do here."""
+
+import argparse
+import ctypes
+import errno
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypedDict
+
+import pyev
+
+BACKENDS = {
+    "select": pyev.EVBACKEND_SELECT,
+    "poll": pyev.EVBACKEND_POLL,
+    "epoll": pyev.EVBACKEND_EPOLL,
+    "kqueue": pyev.EVBACKEND_KQUEUE,
+    "devpoll": pyev.EVBACKEND_DEVPOLL,
+    "port": pyev.EVBACKEND_PORT,
+    "linuxaio": pyev.EVBACKEND_LINUXAIO,
+    "io_uring": pyev.EVBACKEND_IOURING,
+}
+
+
+class Backend(TypedDict):
+    name: str
+    flag: int
+    supported: bool
+    recommended: bool
+    embeddable: bool
+    works: bool
+    default: bool
+
+
+class Facility(TypedDict):
+    name: str
+    available: bool
+    error: str | None
+    use: str
+
+
+class Report(TypedDict):
+    pyev: str
+    libev: str
+    python: str
+    platform: str
+    libev_flags: str | None
+    default_backend: str | None
+    backends: list[Backend]
+    kernel: list[Facility]
+
+
+# Backends.
+
+
+def backend_of(flags: int) -> int | None:
+    """The backend a new loop gets, or None where libev cannot make such a loop."""
+    try:
+        with pyev.Loop(flags) as loop:
+            return loop.backend
+    except (pyev.Error, OSError):
+        return None
+
+
+def name_of(backend: int | None) -> str | None:
+    if backend is None:
+        return None
+    return next((name for name, flag in BACKENDS.items() if flag == backend), hex(backend))
+
+
+def backends(default: int | None) -> list[Backend]:
+    supported = pyev.supported_backends()
+    return [
+        Backend(
+            name=name,
+            flag=flag,
+            supported=bool(supported & flag),
+            recommended=bool(pyev.recommended_backends() & flag),
+            # libev answers for every backend it knows, compiled in or not.
+            embeddable=bool(pyev.embeddable_backends() & supported & flag),
+            works=bool(supported & flag) and backend_of(flag | pyev.EVFLAG_NOENV) == flag,
+            default=flag == default,
+        )
+        for name, flag in BACKENDS.items()
+    ]
+
+
+# The kernel. libev does not tell what it found, so each facility is asked for once.
+
+
+class Probe(NamedTuple):
+    name: str
+    use: str
+    ask: Callable[[ctypes.CDLL], int]
+
+
+PROBES = (
+    Probe("eventfd", "Async, waking the loop", lambda libc: libc.eventfd(0, os.O_CLOEXEC)),
+    Probe(
+        "signalfd",
+        "Signal, with EVFLAG_SIGNALFD",
+        # 128 bytes of zeros: an empty sigset_t, wherever it is not larger (Linux: it is not).
+        lambda libc: libc.signalfd(-1, ctypes.create_string_buffer(128), os.O_CLOEXEC),
+    ),
+    Probe(
+        "timerfd",
+        "Periodic, hearing of clock changes",
+        lambda libc: libc.timerfd_create(0, os.O_CLOEXEC),  # 0: CLOCK_REALTIME
+    ),
+    Probe("inotify", "Stat, without polling", lambda libc: libc.inotify_init1(os.O_CLOEXEC)),
+    Probe(
+        "pidfd",
+        "Child, without SIGCHLD",
+        # By number, the same on nearly every architecture: glibc has the name since 2.36 only.
+        lambda libc: libc.syscall(434, os.getpid(), 0),
+    ),
+)
+
+
+def facility(probe: Probe) -> Facility:
+    """Ask the kernel for one descriptor of a kind, and give it back."""
+    error: str | None = None
+    if not sys.platform.startswith("linux"):
+        error = "not Linux"
+    else:
+        try:
+            fd = probe.ask(ctypes.CDLL(None, use_errno=True))
+        except AttributeError:
+            error = "not in the C library"
+        else:
+            if fd < 0:
+                code = ctypes.get_errno()
+                error = "not in the kernel" if code == errno.ENOSYS else os.strerror(code)
+            else:
+                os.close(fd)
+    return Facility(name=probe.name, available=error is None, error=error, use=probe.use)
+
+
+# The report, and its two forms.
+
+
+def report() -> Report:
+    default = backend_of(pyev.EVFLAG_AUTO)
+    return Report(
+        pyev=pyev.__version__,
+        libev=".".join(map(str, pyev.abi_version())),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        libev_flags=os.environ.get("LIBEV_FLAGS"),
+        default_backend=name_of(default),
+        backends=backends(default),
+        kernel=[facility(probe) for probe in PROBES],
+    )
+
+
+def columns(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows as lines, each column as wide as its widest cell."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  "
+        + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def yes(value: bool) -> str:
+    return "yes" if value else "-"
+
+
+def backend_row(backend: Backend) -> tuple[str, ...]:
+    supported = backend["supported"]
+    return (
+        backend["name"],
+        yes(supported),
+        yes(backend["recommended"]),
+        yes(backend["embeddable"]),
+        ("yes" if backend["works"] else "no") if supported else "-",
+        "<- default" if backend["default"] else "",
+    )
+
+
+def text(found: Report) -> str:
+    flags = found["libev_flags"]
+    head = ("backend", "in libev", "recommended", "embeddable", "works here", "")
+    facts = [
+        ("pyev", found["pyev"]),
+        ("libev", found["libev"]),
+        ("python", found["python"]),
+        ("platform", found["platform"]),
+        (
+            "default",
+            found["default_backend"] or "none: no loop can be made with LIBEV_FLAGS as set",
+        ),
+    ]
+    if flags is not None:
+        facts.append(("LIBEV_FLAGS", f"{flags} (an integer of EVFLAG_ and EVBACKEND_ bits)"))
+    lines = [
+        *(line[2:] for line in columns(facts)),
+        "",
+        "backends",
+        *columns([head, *map(backend_row, found["backends"])]),
+        "",
+        "kernel",
+        *columns((k["name"], k["error"] or "yes", k["use"]) for k in found["kernel"]),
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pyev",
+        description="Tell which libev pyev is linked with, and what it and the kernel can do here.",
+        epilog="Exit status: 0, or 1 if no loop can be made with LIBEV_FLAGS as it is set.",
+    )
+    parser.add_argument("--json", action="store_true", help="the same for programs")
+    parser.add_argument("--version", action="version", version=f"pyev {pyev.__version__}")
+    options = parser.parse_args(arguments)
+    found = report()
+    print(json.dumps(found, indent=2) if options.json else text(found))
+    return 0 if found["default_backend"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
