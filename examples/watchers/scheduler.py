@@ -6,14 +6,15 @@ loop = pyev.Loop()
 tries = 0
 
 
-def next_time(watcher: pyev.Scheduler, now: float) -> float:
-    """Asked at start(), after each event and by reset(): a time, not before now."""
-    delay = 0.05 * 2**tries
-    print(f"the next try in {delay} s")
+def next_time(watcher: pyev.Scheduler[float], now: float) -> float:
+    """Asked at start(), when it is due and by reset(): a time, not before now."""
+    delay = watcher.data
+    watcher.data *= 2
+    print(f"the next one {delay} s later")
     return now + delay
 
 
-def attempt(watcher: pyev.Scheduler, revents: int) -> None:
+def attempt(watcher: pyev.Scheduler[float], revents: int) -> None:
     global tries
     tries += 1
     print("try number", tries)
@@ -21,5 +22,5 @@ def attempt(watcher: pyev.Scheduler, revents: int) -> None:
         watcher.stop()
 
 
-with loop.scheduler(next_time, attempt):
+with loop.scheduler(next_time, attempt, 0.05):
     loop.start()

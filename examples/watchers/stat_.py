@@ -10,6 +10,7 @@ loop = pyev.Loop()
 
 def changed(watcher: pyev.Stat, revents: int) -> None:
     before, now = watcher.previous, watcher.current
+    assert before is not None and now is not None  # both are known once it is called
     if not now.nlink:
         print("it is gone")
         watcher.stop()
