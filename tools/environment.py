@@ -165,6 +165,8 @@ class Environment:
         tag = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
         settings = {"build-dir": f"build/{self.path.name.lstrip('.')}-{tag}"}
         settings |= {f"cmake.define.{name}": value for name, value in options.items()}
+        if options["PYEV_SANITIZE"] == "ON":
+            settings["install.strip"] = "false"  # reports name lines
         self.pip(
             "--no-build-isolation",
             "--no-deps",
