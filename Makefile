@@ -41,7 +41,7 @@ lint:
 	$(bin)/ruff format --check
 	$(bin)/ruff check
 	$(bin)/mypy
-	$(bin)/python -m pytest -q tests/test_layers.py
+	$(bin)/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider --noconftest tests/test_layers.py
 
 format:
 	@$(environment) .venv lint --no-pyev

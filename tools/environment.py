@@ -36,38 +36,39 @@ def stop(text: str) -> NoReturn:
 
 def run(command: list[str], *, env: dict[str, str] | None = None) -> None:
     """Runs `command`, and shows what it said only if it fails (or with V=1)."""
-    if VERBOSE:
-        result = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL)
-    else:
-        result = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdin=None if command[0] == "sudo" else subprocess.DEVNULL,
+        stdout=None if VERBOSE else subprocess.PIPE,
+        stderr=None if VERBOSE else subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     if result.returncode:
         sys.stderr.write(result.stdout or "")
         stop(f"failed: {' '.join(command)}")
+
+
+def succeeds(*command: str) -> bool:
+    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
 
 
 # --- what only the system can give ---------------------------------------------------------------
 
 
 def has_header(name: str) -> bool:
-    """Whether a C++ compiler finds `name`; true without a compiler is for CMake to contradict."""
-    folders = ["/usr/include", "/usr/local/include", "/opt/homebrew/include", "/opt/local/include"]
-    folders += os.environ.get("CPATH", "").split(":")
-    folders += [prefix + "/include" for prefix in os.environ.get("CMAKE_PREFIX_PATH", "").split(":")]
+    """Whether `name` is where CMake will look for it; CMake has the last word."""
+    prefixes = ["/usr", "/usr/local", "/opt/homebrew", "/opt/local"]
+    prefixes += os.environ.get("CMAKE_PREFIX_PATH", "").split(":")
+    folders = [f"{prefix}/include" for prefix in prefixes]
     return any(Path(folder, sub, name).is_file() for folder in folders for sub in ("", "libev"))
 
 
 def has_perl_ev() -> bool:
     perl = shutil.which("perl")
-    return bool(perl) and subprocess.run([perl, "-MEV", "-e1"], stderr=subprocess.DEVNULL).returncode == 0
+    return perl is not None and succeeds(perl, "-MEV", "-e1")
 
 
 def missing_packages(*, build: bool, perl: bool) -> list[str]:
@@ -91,7 +92,7 @@ def as_root() -> list[str] | None:
     if os.geteuid() == 0:
         return []
     if shutil.which("sudo"):
-        if subprocess.run(["sudo", "-n", "true"], stderr=subprocess.DEVNULL).returncode == 0:
+        if succeeds("sudo", "-n", "true"):
             return ["sudo", "-n"]
         if sys.stdin.isatty():
             return ["sudo"]
