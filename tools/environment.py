@@ -24,6 +24,8 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 VERBOSE = bool(os.environ.get("V"))
 MINIMUM = (3, 11)
+# Set once apt has been asked: what it did not bring is for the build to complain about.
+INSTALLED = "PYEV_PACKAGES_INSTALLED"
 
 
 def say(text: str) -> None:
@@ -213,8 +215,11 @@ def main() -> None:
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     packages = missing_packages(build=not arguments.no_pyev, perl=arguments.perl)
-    if packages:
+    if packages and INSTALLED not in os.environ:
         install_packages(packages)
+        # Anew: the interpreter may have been upgraded with its headers.
+        os.environ[INSTALLED] = "1"
+        os.execv(sys.executable, sys.orig_argv)
     environment = Environment(ROOT / arguments.dir)
     environment.make()
     for group in ([] if arguments.no_pyev else ["build"]) + arguments.groups:
