@@ -25,6 +25,6 @@ def ready(watcher: pyev.Embed, revents: int) -> None:
 
 reader = inner.io(ours, pyev.EV_READ, readable)
 reader.start()
-with outer.embed(inner, ready):
+with ours, theirs, outer.embed(inner, ready):
     theirs.send(b"hello")
     outer.start()

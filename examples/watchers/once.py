@@ -15,12 +15,13 @@ def answered(watcher: pyev.Once, revents: int) -> None:
         print("no answer")
 
 
-loop.once(ours, pyev.EV_READ, 0.1, answered)
-loop.start()
+with ours, theirs:
+    loop.once(ours, pyev.EV_READ, 0.1, answered)
+    loop.start()
 
-loop.once(ours, pyev.EV_READ, 10.0, answered)
-theirs.send(b"hello")
-loop.start()
+    loop.once(ours, pyev.EV_READ, 10.0, answered)
+    theirs.send(b"hello")
+    loop.start()
 
 loop.once(None, 0, 0.0, lambda watcher, revents: print("and a timeout alone"))
 loop.start()

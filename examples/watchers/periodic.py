@@ -9,7 +9,7 @@ ticks = 0
 def tick(watcher: pyev.Periodic, revents: int) -> None:
     global ticks
     ticks += 1
-    print(f"the clock says .{loop.now() % 1.0:.1f}, next at .{watcher.at % 1.0:.1f}")
+    print(f"{loop.now() % 60:05.2f} s past the minute, next at {watcher.at % 60:05.2f}")
     if ticks == 2:
         watcher.stop()
 

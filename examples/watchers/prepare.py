@@ -25,11 +25,8 @@ def received(watcher: pyev.Io, revents: int) -> None:
     loop.stop()
 
 
-flusher = loop.prepare(flush)
-flusher.start()
-timers = [loop.timer(0.0, 0.0, say, word) for word in (b"one", b"turn,", b"one", b"send")]
+timers = [loop.timer(0.0, 0.0, say, b"tick") for _ in range(4)]
 for timer in timers:
     timer.start()
-with loop.io(theirs, pyev.EV_READ, received):
+with ours, theirs, loop.prepare(flush), loop.io(theirs, pyev.EV_READ, received):
     loop.start()
-flusher.stop()

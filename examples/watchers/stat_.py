@@ -10,7 +10,8 @@ loop = pyev.Loop()
 
 def changed(watcher: pyev.Stat, revents: int) -> None:
     before, now = watcher.previous, watcher.current
-    assert before is not None and now is not None  # both are known once it is called
+    if before is None or now is None:  # only before start()
+        return
     if not now.nlink:
         print("it is gone")
         watcher.stop()

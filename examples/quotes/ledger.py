@@ -1,0 +1,41 @@
+"""What each watcher has seen, and what it should have."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Row:
+    """One watcher's line. Whoever causes an event adds to `want`, the watcher adds to `seen`."""
+
+    kind: str
+    what: str
+    want: int = 0
+    seen: int = 0
+    last: str = ""
+    tell: Callable[["Row"], None] | None = field(default=None, repr=False)
+
+    def saw(self, last: str, count: int = 1) -> None:
+        self.seen += count
+        self.last = last
+        if self.tell is not None:
+            self.tell(self)
+
+    @property
+    def short(self) -> bool:
+        return self.seen < self.want
+
+
+class Ledger:
+    def __init__(self, tell: Callable[[Row], None]) -> None:
+        self.rows: list[Row] = []
+        self.tell = tell
+
+    def row(self, kind: str, what: str, want: int = 1, *, often: bool = False) -> Row:
+        """A new line. What happens `often` is counted, the rest is told one by one as well."""
+        row = Row(kind, what, want, tell=None if often else self.tell)
+        self.rows.append(row)
+        return row
+
+    def short(self) -> list[Row]:
+        return [row for row in self.rows if row.short]

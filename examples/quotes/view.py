@@ -1,0 +1,61 @@
+"""What a person sees: line after line, or a live table where there is a terminal and rich."""
+
+import sys
+import time
+from typing import Protocol
+
+from .ledger import Ledger, Row
+
+
+class View(Protocol):
+    def open(self, ledger: Ledger, title: str) -> None: ...
+    def tell(self, row: Row) -> None:
+        """Something rare has happened."""
+
+    def refresh(self, done: float) -> None:
+        """Part `done` of the whole is over."""
+
+    def close(self) -> None:
+        """Show how it ended, if it ever began."""
+
+
+class PlainView:
+    """A line for each rare thing, one a second for the frequent ones, the table at the end."""
+
+    ledger: Ledger | None = None
+
+    def open(self, ledger: Ledger, title: str) -> None:
+        self.ledger = ledger
+        self.began = self.told = time.monotonic()
+        print(title, flush=True)
+
+    def line(self, kind: str, text: str) -> None:
+        print(f"{time.monotonic() - self.began:6.2f} s  {kind:<9}  {text}", flush=True)
+
+    def tell(self, row: Row) -> None:
+        self.line(row.kind, f"{row.what}: {row.last}")
+
+    def refresh(self, done: float) -> None:
+        if self.ledger and time.monotonic() - self.told >= 1.0:
+            self.told = time.monotonic()
+            often = (f"{row.kind} {row.seen}" for row in self.ledger.rows if row.tell is None)
+            self.line("so far", ", ".join(often))
+
+    def close(self) -> None:
+        if self.ledger is None:
+            return
+        print()
+        for row in self.ledger.rows:
+            mark = "short" if row.short else "ok"
+            print(f"{row.kind:<9}  {row.what:<36}  {row.seen:>7} of {row.want:<7}  {mark}")
+
+
+def choose(plain: bool) -> View:
+    if not plain and sys.stdout.isatty():
+        try:
+            from .live import LiveView
+        except ModuleNotFoundError:  # rich is a nicety.
+            pass
+        else:
+            return LiveView()
+    return PlainView()

@@ -1,0 +1,180 @@
+"""`python -m pyev`, and the names that `import pyev` gives."""
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import pyev
+from pyev import __main__ as main
+from pyev import _core
+
+
+def run(*arguments: str, flags: int | None = None) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if name != "LIBEV_FLAGS"}
+    if flags is not None:
+        environment["LIBEV_FLAGS"] = str(flags)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pyev", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+
+
+def found(*arguments: str, flags: int | None = None) -> Any:
+    return json.loads(run("--json", *arguments, flags=flags).stdout)
+
+
+# The command line.
+
+
+def test_text_tells_versions_backends_and_kernel() -> None:
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(rf"^pyev +{re.escape(pyev.__version__)}$", done.stdout, re.M)
+    assert re.search(r"^libev +4\.\d+$", done.stdout, re.M)
+    assert len(re.findall("<- default", done.stdout)) == 1
+    for name in (*main.BACKENDS, "eventfd", "signalfd", "timerfd", "inotify", "pidfd"):
+        assert re.search(rf"^  {name} ", done.stdout, re.M)
+    assert "LIBEV_FLAGS" not in done.stdout
+
+
+def test_json_agrees_with_the_module() -> None:
+    report = found()
+    assert report["pyev"] == pyev.__version__
+    assert report["libev"] == "{}.{}".format(*pyev.abi_version())
+    for answer, bits in (
+        ("supported", pyev.supported_backends()),
+        ("recommended", pyev.recommended_backends()),
+        ("embeddable", pyev.embeddable_backends() & pyev.supported_backends()),
+    ):
+        assert sum(b["flag"] for b in report["backends"] if b[answer]) == bits
+    default = [b for b in report["backends"] if b["default"]]
+    assert [b["name"] for b in default] == [report["default_backend"]]
+    assert default[0]["works"]
+    assert report["libev_flags"] is None
+
+
+def test_every_backend_of_the_module_has_a_name() -> None:
+    flags = {getattr(pyev, name) for name in dir(pyev) if name.startswith("EVBACKEND_")}
+    assert set(main.BACKENDS.values()) == flags - {pyev.EVBACKEND_ALL, pyev.EVBACKEND_MASK}
+
+
+def test_libev_flags_choose_the_default() -> None:
+    report = found(flags=pyev.EVBACKEND_SELECT)
+    assert report["default_backend"] == "select"
+    assert report["libev_flags"] == str(pyev.EVBACKEND_SELECT)
+    # What works is asked without them.
+    assert report["backends"] == [
+        {**backend, "default": backend["name"] == "select"} for backend in found()["backends"]
+    ]
+    assert f"{pyev.EVBACKEND_SELECT} (an integer" in run(flags=pyev.EVBACKEND_SELECT).stdout
+
+
+def test_libev_flags_that_leave_no_backend() -> None:
+    done = run(flags=pyev.EVBACKEND_DEVPOLL)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(r"^default +none", done.stdout, re.M)
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout == f"pyev {pyev.__version__}\n"
+    assert "--json" in run("--help").stdout
+
+
+def test_unknown_argument_is_refused() -> None:
+    done = run("--yaml")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_needs_the_standard_library_alone() -> None:
+    program = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('pyev', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit: pass\n"
+        "print(*{name.partition('.')[0] for name in sys.modules}, sep='\\n', file=sys.stderr)\n"
+    )
+    # -S: no site-packages, but PYTHONPATH or the package's own directory.
+    home = os.path.dirname(os.path.dirname(_core.__file__))
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": home},
+    )
+    assert done.returncode == 0
+    foreign = set(done.stderr.split()) - set(sys.stdlib_module_names) - {"pyev", "__main__"}
+    assert foreign == set()
+
+
+# The kernel's facilities.
+
+
+def ask_with(code: int) -> main.Probe:
+    def ask(libc: Any) -> int:
+        main.ctypes.set_errno(code)
+        return -1
+
+    return main.Probe("thing", "something", ask)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+@pytest.mark.parametrize(
+    ("probe", "error"),
+    [
+        (ask_with(errno.ENOSYS), "not in the kernel"),
+        (ask_with(errno.EPERM), os.strerror(errno.EPERM)),
+        (main.Probe("thing", "", lambda libc: libc.no_such_function()), "not in the C library"),
+    ],
+)
+def test_missing_facility_says_why(probe: main.Probe, error: str) -> None:
+    facility = main.facility(probe)
+    assert not facility["available"]
+    assert facility["error"] == error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_facilities_that_python_has_too() -> None:
+    """Where Python itself can ask the kernel, both get the same answer; no descriptor is left."""
+    answers = {probe.name: main.facility(probe)["available"] for probe in main.PROBES}
+    for name, ask in (
+        ("eventfd", lambda: os.eventfd(0)),
+        ("pidfd", lambda: os.pidfd_open(os.getpid())),
+    ):
+        try:
+            os.close(ask())
+        except OSError:
+            assert not answers[name]
+        else:
+            assert answers[name]
+
+
+def test_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main.sys, "platform", "freebsd15")
+    assert {main.facility(probe)["error"] for probe in main.PROBES} == {"not Linux"}
+
+
+# The package's names.
+
+
+def test_package_exports_the_core_and_nothing_else() -> None:
+    core = {name for name in dir(_core) if not name.startswith("_")} | {"__version__"}
+    assert set(pyev.__all__) == core
+    assert len(pyev.__all__) == len(core)
+    for name in core:
+        assert getattr(pyev, name) is getattr(_core, name)
+
+
+def test_package_tells_where_to_start() -> None:
+    assert pyev.__doc__ is not None
+    for name in re.findall(r"`(\w+)(?:\(\))?`", pyev.__doc__):
+        assert hasattr(pyev, name)
