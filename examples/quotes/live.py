@@ -13,7 +13,7 @@ from .ledger import Ledger, Row
 
 SPARKS = "▁▂▃▄▅▆▇█"
 # One bar for this many refreshes, and so many bars.
-REFRESHES, BARS = 4, 12
+REFRESHES, BARS = 4, 10
 
 
 class Activity:
@@ -83,11 +83,11 @@ class LiveView:
             header_style="dim",
         )
         table.add_column("watcher", style="bold cyan", no_wrap=True)
-        table.add_column("waits for", no_wrap=True, ratio=4)
+        table.add_column("waits for", no_wrap=True)
         table.add_column("seen", justify="right", no_wrap=True, min_width=6)
         table.add_column("", no_wrap=True, width=1)
         table.add_column("lately", no_wrap=True, width=BARS)
-        table.add_column("last", style="dim", no_wrap=True, ratio=3)
+        table.add_column("last", style="dim", no_wrap=True, ratio=1)
         for row, activity in zip(self.ledger.rows, self.activities, strict=True):
             table.add_row(
                 row.kind,

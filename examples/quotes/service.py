@@ -52,9 +52,9 @@ class Service:
         self.answered = self.answered_before = 0
         self.processes: set[Process] = set()
         # Forked before there is anything that the auditor should not inherit.
-        self.fork = Row("Fork", "the auditor, forked off us", 1, tell=ledger.tell)
-        self.child = Row("Child", "programs ending as they should", 1, tell=ledger.tell)
-        self.once = Row("Once", "its first word, or five seconds", 1, tell=ledger.tell)
+        self.fork = Row("Fork", "the auditor, forked off", 1, tell=ledger.tell)
+        self.child = Row("Child", "programs that end well", 1, tell=ledger.tell)
+        self.once = Row("Once", "its first word, or 5 s", 1, tell=ledger.tell)
         self.auditor = Auditor(loop, self.auditor_told, self.auditor_ended)
         stack.callback(self.auditor.abandon)
         loop.once(self.auditor.sock, pyev.EV_READ, 5.0, self.auditor_awaited)
@@ -91,21 +91,21 @@ class Service:
 
     def make_rows(self) -> None:
         row = self.ledger.row
-        self.io = row("Io", f"clients on port {self.server.port}, answers", often=True)
-        self.output = row("Io", "what the feed prints, prices", often=True)
-        self.timeout = row("Timer", "clients gone silent, hung up on")
+        self.io = row("Io", f"clients on port {self.server.port}", often=True)
+        self.output = row("Io", "the feed's prices", often=True)
+        self.timeout = row("Timer", "clients gone silent")
         self.refresh = row("Timer", f"this table, each {REFRESH} s", often=True)
-        self.periodic = row("Periodic", "each full second of the clock")
-        self.scheduler = row("Scheduler", f"fixing, each multiple of {FIXING} s")
-        self.signal = row("Signal", "SIGUSR1: take a snapshot", 0)
+        self.periodic = row("Periodic", "each full second")
+        self.scheduler = row("Scheduler", f"each multiple of {FIXING} s")
+        self.signal = row("Signal", "SIGUSR1: a snapshot", 0)
         self.ledger.rows.append(self.child)
         self.stat = row("Stat", "settings.toml, edited", 0)
         self.async_ = row("Async", "results of a thread", 0)
-        self.idle = row("Idle", "indexing, a slice at a time", 0, often=True)
-        self.prepare = row("Prepare", "before each wait: send answers", often=True)
-        self.check = row("Check", "after each wait", often=True)
+        self.idle = row("Idle", "indexing in spare time", 0, often=True)
+        self.prepare = row("Prepare", "before waiting: sends", often=True)
+        self.check = row("Check", "after waiting", often=True)
         if self.admin is not None:
-            what = f"a loop inside, on port {self.admin.port}"
+            what = f"loop inside, port {self.admin.port}"
             self.embed = row("Embed", what, often=True)
         self.ledger.rows += [self.fork, self.once]
         self.cleanup = row("Cleanup", "at the end: tidy up")
@@ -139,8 +139,8 @@ class Service:
         self.answered += 1
         server = self.server
         self.io.saw(
-            f"{len(server.connections)} clients, {server.split_reads} reads split,"
-            f" {server.part_writes} writes"
+            f"{len(server.connections)} open; in parts:"
+            f" {server.split_reads} reads, {server.part_writes} writes"
         )
         return self.market.answer(request)
 
@@ -173,7 +173,7 @@ class Service:
     def second_passed(self, watcher: pyev.Periodic, revents: int) -> None:
         rate, self.answered_before = self.answered - self.answered_before, self.answered
         clock = time.strftime("%H:%M:%S", time.localtime(self.loop.now()))
-        self.periodic.saw(f"{clock}, {rate} answers/s")
+        self.periodic.saw(f"{clock}, {rate}/s")
 
     def next_fixing(self, watcher: pyev.Scheduler, now: float) -> float:
         """The user's own rule: any function of the time."""
@@ -181,7 +181,7 @@ class Service:
 
     def fix(self, watcher: pyev.Scheduler, revents: int) -> None:
         mid = self.market.mids["EUR"]
-        self.scheduler.saw(f"EUR fixed at {mid:.5f}")
+        self.scheduler.saw(f"EUR fixed {mid:.5f}")
         self.auditor.send(f"FIX EUR {mid:.5f}")
         newest = list(self.market.moves)[-2000:]
         self.async_.want += 1
@@ -197,7 +197,7 @@ class Service:
     def take_snapshot(self, watcher: pyev.Signal, revents: int) -> None:
         path = self.directory / f"snapshot-{self.signal.seen + 1}.json"
         path.write_text(json.dumps(self.market.mids))
-        self.signal.saw(f"wrote {path.name}")
+        self.signal.saw(path.name)
 
     def told_to_stop(self, watcher: pyev.Signal, revents: int) -> None:
         self.caught = watcher.signum
@@ -214,7 +214,7 @@ class Service:
         settings = Settings.load(self.path)
         if settings.version != self.market.settings.version:
             self.market.settings = settings
-            self.stat.saw(f"version {settings.version}, spread {settings.spread:.1%}")
+            self.stat.saw(f"version {settings.version}, {settings.spread:.1%}")
 
     # Child: the programs, and Fork, Once: the auditor.
 
@@ -253,7 +253,7 @@ class Service:
             self.feed = self.run_program("feed", self.seconds / 5)
 
     def program_ended(self, name: str, status: int) -> None:
-        how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+        how = f"status {status}" if status >= 0 else signal.Signals(-status).name
         terminated = status == -signal.SIGTERM and self.winding_up
         right = status == STATUSES[name] or (name == "feed" and terminated)
         self.child.saw(f"{name}: {how}" + ("" if right else ", wrong"), int(right))

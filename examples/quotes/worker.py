@@ -24,7 +24,7 @@ class Worker:
     def work(self) -> None:
         while (prices := self.jobs.get()) is not None:
             deviation = statistics.pstdev(prices)
-            self.results.append(f"EUR deviates by {deviation:.4f}")
+            self.results.append(f"EUR deviates {deviation:.4f}")
             self.woken.send()
 
     def take(self, watcher: pyev.Async, revents: int) -> None:

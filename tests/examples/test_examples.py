@@ -21,10 +21,6 @@ OUTPUT = {
         r"cleaning up after \d+ turns",
         "closed: True - the file is there: False",
     ],
-        "working",
-        r"cleaning up after \d+ turns",
-        "closed: True - the file is there: False",
-    ],
     "embed": ["the inner loop has events", "the inner loop received b'hello'"],
     "fork": [
         "child: the loop has found itself in another process",
