@@ -1,0 +1,37 @@
+"""For mkdocstrings: types come from the stub, docstrings from the built module."""
+
+import functools
+import importlib
+import inspect
+import re
+from typing import Any
+
+import griffe
+
+
+# What begins a line of its own in a docstring.
+PARAGRAPH = re.compile(r"\n(?=Raises |libev manual: |\w+(?:, \w+)*: )")
+
+
+def to_markdown(doc: str) -> str:
+    """Docstrings are plain text but for `code`: keep Markdown from seeing more in them."""
+    parts = re.split(r"(`[^`]*`)", PARAGRAPH.sub("\n\n", doc))
+    return "".join(p if p.startswith("`") else re.sub(r"([*_<\[])", r"\\\1", p) for p in parts)
+
+
+class Docstrings(griffe.Extension):
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        names = obj.path.split(".")
+        if names[:2] != ["pyev", "_core"]:
+            return
+        del names[:2]
+        if obj.is_attribute and len(names) == 1:
+            return  # a constant's docstring would be that of int
+        if names and names[-1] == "__init__":
+            return  # the class's docstring has it
+        try:
+            value = functools.reduce(getattr, names, importlib.import_module("pyev._core"))
+        except AttributeError:
+            return  # a name of the stub's own
+        if doc := inspect.getdoc(value):
+            obj.docstring = griffe.Docstring(to_markdown(doc), parent=obj)
