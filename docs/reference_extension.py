@@ -8,7 +8,6 @@ from typing import Any
 
 import griffe
 
-
 # What begins a line of its own in a docstring.
 PARAGRAPH = re.compile(r"\n(?=Raises |libev manual: |\w+(?:, \w+)*: )")
 
