@@ -1,0 +1,165 @@
+"""Fork: in the child, before anything else."""
+
+from __future__ import annotations
+
+import pytest
+
+import pyev
+
+
+@pytest.mark.every_backend
+def test_called_after_reset(loop, turn, calls):
+    with loop.fork(calls) as watcher:
+        turn()
+        assert calls == []
+        loop.reset()
+        turn()
+        assert calls == [(watcher, pyev.EV_FORK)]
+        turn()
+        assert len(calls) == 1
+
+
+def test_before_prepare(loop, turn):
+    order = []
+    with (
+        loop.prepare(lambda watcher, revents: order.append("prepare")),
+        loop.fork(lambda watcher, revents: order.append("fork")),
+    ):
+        loop.reset()
+        turn()
+    assert order == ["fork", "prepare"]
+
+
+@pytest.mark.every_backend
+def test_called_in_the_child_only(script, backend):
+    out = script(
+        """
+        import os, sys, pyev
+        loop = pyev.Loop(int(sys.argv[1]))
+        seen = []
+        with loop.fork(lambda watcher, revents: seen.append((watcher.data, revents)), "data"):
+            loop.start(pyev.EVRUN_NOWAIT)
+            pid = os.fork()
+            loop.start(pyev.EVRUN_NOWAIT)
+            loop.start(pyev.EVRUN_NOWAIT)
+            if pid == 0:
+                os._exit(0 if seen == [("data", pyev.EV_FORK)] else 1)
+            print(os.waitpid(pid, 0)[1], seen)
+        """,
+        str(backend),
+    )
+    assert out == "0 []\n"
+
+
+def test_a_fork_of_a_fork(script):
+    out = script("""
+        import os, pyev
+        loop = pyev.Loop()
+        seen = []
+        with loop.fork(lambda watcher, revents: seen.append(revents)):
+            for generation in range(3):
+                pid = os.fork()
+                if pid:
+                    status = os.waitpid(pid, 0)[1]
+                    if generation:
+                        os._exit(os.waitstatus_to_exitcode(status))
+                    print(status)
+                    break
+                loop.start(pyev.EVRUN_NOWAIT)
+                if len(seen) != generation + 1:
+                    os._exit(1)
+            else:
+                os._exit(0)
+    """)
+    assert out == "0\n"
+
+
+def test_fork_in_another_thread(script):
+    out = script("""
+        import os, threading, pyev
+        loop = pyev.Loop()
+        result = []
+        seen = []
+        def forking():
+            pid = os.fork()
+            if pid == 0:
+                loop.start(pyev.EVRUN_NOWAIT)
+                os._exit(0 if seen == [pyev.EV_FORK] else 1)
+            result.append(os.waitpid(pid, 0)[1])
+        with loop.fork(lambda watcher, revents: seen.append(revents)):
+            thread = threading.Thread(target=forking)
+            import warnings
+            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: threads and fork
+            thread.start()
+            thread.join()
+        print(result, seen)
+    """)
+    assert out == "[0] []\n"
+
+
+def test_the_parent_is_untouched(script):
+    """Signals, timers and children of the parent, while the child closes and uses its copy."""
+    out = script("""
+        import os, signal, pyev
+        loop = pyev.Loop()
+        seen = []
+        def callback(watcher, revents):
+            seen.append(watcher.data)
+            if len(seen) == 2:
+                loop.stop()
+        with loop.signal(signal.SIGUSR1, callback, "signal"), loop.timer(0.01, 0.0, callback, "timer"):
+            loop.start(pyev.EVRUN_NOWAIT)
+            pid = os.fork()
+            if pid == 0:
+                loop.start(pyev.EVRUN_NOWAIT)
+                loop.close()
+                with pyev.Loop() as new:
+                    ran = []
+                    with new.timer(0.0, 0.0, lambda watcher, revents: ran.append(1)):
+                        new.start()
+                os._exit(0 if ran else 1)
+            status = os.waitpid(pid, 0)[1]
+            os.kill(os.getpid(), signal.SIGUSR1)
+            loop.start()
+        print(status, sorted(seen))
+    """)
+    assert out == "0 ['signal', 'timer']\n"
+
+
+def test_the_child_may_only_exit(script):
+    out = script("""
+        import os, sys, pyev
+        loop = pyev.default_loop()
+        with loop.fork(lambda watcher, revents: print("called")), loop.timer(0.0, 0.0, print) as timer:
+            pid = os.fork()
+            if pid == 0:
+                timer.stop()
+                sys.exit(0)
+            status = os.waitpid(pid, 0)[1]
+            timer.stop()
+            loop.start(pyev.EVRUN_NOWAIT)
+        print(status)
+    """)
+    assert out == "0\n"
+
+
+@pytest.mark.parametrize("priority", [-99, 0, 99])
+def test_started_stopped_and_freed_in_its_callback(loop, turn, priority):
+    pool = []
+    seen = []
+
+    def callback(watcher, revents):
+        seen.append(revents)
+        watcher.stop()
+        pool.clear()
+        pool.append(loop.fork(callback, priority=priority))
+        pool[0].start()
+
+    pool.append(loop.fork(callback, priority=priority))
+    pool[0].start()
+    for n in range(1, 5):
+        loop.reset()
+        turn()
+        assert seen == [pyev.EV_FORK] * n
+    pool[0].stop()
+    loop.verify()
