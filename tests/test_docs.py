@@ -75,7 +75,7 @@ def test_stub_is_understood():
 def test_docstring(name):
     doc = inspect.getdoc(look_up(name))
     assert doc
-    assert doc.strip().split("\n")[0].endswith((".", ":", "?", ","))
+    assert doc.partition("\n\n")[0].endswith((".", "?"))
     assert "--\n" not in doc, "a text signature that Python did not understand"
 
 
@@ -233,7 +233,7 @@ def blocks():
                 yield pytest.param(block, id=f"{relative(page)}-{number}")
 
 
-@pytest.mark.parametrize("block", blocks())
+@pytest.mark.parametrize("block", list(blocks()))
 def test_code_block_runs(block):
     compile(block, "<documentation>", "exec")
     # Its standard input is a pipe that has one line and is then closed.
