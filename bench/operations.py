@@ -195,7 +195,7 @@ def async_round_trip(pyev: Any) -> Run:
 
 
 OPERATIONS = (
-    Operation("unit", "an empty Python function called from a loop", unit, GENUINE_UNIT),
+    Operation("unit", "an empty Python callback", unit, GENUINE_UNIT),
     Operation("feed_invoke", "feed and invoke", feed_invoke, 63),
     Operation("io_callback", "one callback of 200 ready Io", io_callback, 111, True, READY),
     Operation("io_poll", "one poll with one ready Io", io_poll, 588, True),
