@@ -18,7 +18,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -86,7 +86,9 @@ def wakeup_fd() -> int:
 def kernel_signals() -> dict[str, str]:
     """The dispositions the kernel has, which Python's `getsignal` knows nothing of."""
     lines = Path("/proc/thread-self/status").read_text().splitlines()
-    return dict(line.split(":\t") for line in lines if line.startswith(("SigBlk", "SigIgn", "SigCgt")))
+    return dict(
+        line.split(":\t") for line in lines if line.startswith(("SigBlk", "SigIgn", "SigCgt"))
+    )
 
 
 def has_children() -> bool:
@@ -199,7 +201,7 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 class Kind:
     """One kind of watcher, and leading arguments with which it can be made and started."""
 
-    leading = {
+    leading: ClassVar = {
         "Io": ("fd", "events"),
         "Timer": ("after", "repeat"),
         "Periodic": ("offset", "interval"),
@@ -307,10 +309,18 @@ def script() -> Callable[..., str]:
 
     def run(source: str, *args: str, env: dict[str, str] | None = None, status: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(source), *args],
+            [
+                sys.executable,
+                "-X",
+                "faulthandler",
+                "-W",
+                "error",
+                "-c",
+                textwrap.dedent(source),
+                *args,
+            ],
             env={**os.environ, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=50,
             check=False,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections import deque
 
 import pytest
 
@@ -82,8 +84,6 @@ def test_from_another_thread_wakes_a_loop_that_waits(loop, calls):
 
 def test_nothing_sent_by_many_threads_is_lost(loop):
     """Every value put before a send is seen after it."""
-    from collections import deque
-
     threads, each = 8, 500
     queue, seen = deque(), []
 
@@ -198,10 +198,8 @@ def test_send_while_the_loop_is_closed_by_its_owner(new_loop, calls):
     def work():
         go.set()
         while not end.is_set():
-            try:
+            with contextlib.suppress(pyev.Error):
                 watcher.send()
-            except pyev.Error:
-                pass
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:

@@ -158,9 +158,11 @@ def test_other_children_are_left_alone(loop, default_loop, spawn, statuses):
 
 def test_subprocess_and_a_watcher(loop, statuses):
     """Popen finds its child gone, as for anyone who waits elsewhere; no crash, no zombie."""
-    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as process:
-        with loop.child(process.pid, False, statuses):
-            loop.start()
+    with (
+        subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as process,
+        loop.child(process.pid, False, statuses),
+    ):
+        loop.start()
     assert statuses == [(process.pid, 3 << 8)]
 
 

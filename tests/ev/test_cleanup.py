@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 
 import pytest
@@ -104,11 +105,9 @@ def test_start_of_the_loop_inside_a_cleanup(loop, calls):
 
     def callback(watcher, revents):
         calls(watcher, revents)
-        with loop.timer(0.0, 0.0, lambda watcher, revents: None):
-            try:
-                loop.start()
-            except pyev.Error:
-                pass
+        timer = loop.timer(0.0, 0.0, lambda watcher, revents: None)
+        with contextlib.suppress(pyev.Error), timer:
+            loop.start()
 
     watcher = loop.cleanup(callback)
     watcher.start()

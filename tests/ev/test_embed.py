@@ -126,10 +126,10 @@ def test_a_loop_inside_itself(other):
 
 @pytest.mark.parametrize("wrong", [None, 1, "loop"])
 def test_something_that_is_no_loop(loop, other, wrong):
-    with pytest.raises(TypeError, match="[Ll]oop"):
+    with pytest.raises(TypeError, match=r"[Ll]oop"):
         loop.embed(wrong)
     watcher = loop.embed(other)
-    with pytest.raises(TypeError, match="[Ll]oop"):
+    with pytest.raises(TypeError, match=r"[Ll]oop"):
         watcher.set(wrong)
     assert watcher.other is other
 
@@ -196,8 +196,7 @@ def test_an_exception_inside(loop, other, pair, unraisable, debug):
     with loop.embed(other):
         if debug:
             with pytest.raises(Mine):
-                while io.active:
-                    loop.start(pyev.EVRUN_ONCE)
+                until(loop, lambda: not io.active)
             assert unraisable == []
         else:
             until(loop, lambda: not io.active)

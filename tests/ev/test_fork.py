@@ -107,7 +107,8 @@ def test_the_parent_is_untouched(script):
             seen.append(watcher.data)
             if len(seen) == 2:
                 loop.stop()
-        with loop.signal(signal.SIGUSR1, callback, "signal"), loop.timer(0.01, 0.0, callback, "timer"):
+        usr1 = loop.signal(signal.SIGUSR1, callback, "signal")
+        with usr1, loop.timer(0.01, 0.0, callback, "timer"):
             loop.start(pyev.EVRUN_NOWAIT)
             pid = os.fork()
             if pid == 0:
@@ -130,7 +131,8 @@ def test_the_child_may_only_exit(script):
     out = script("""
         import os, sys, pyev
         loop = pyev.default_loop()
-        with loop.fork(lambda watcher, revents: print("called")), loop.timer(0.0, 0.0, print) as timer:
+        fork = loop.fork(lambda watcher, revents: print("called"))
+        with fork, loop.timer(0.0, 0.0, print) as timer:
             pid = os.fork()
             if pid == 0:
                 timer.stop()

@@ -321,7 +321,7 @@ def test_a_fd_no_int_holds(loop):
 
 def test_a_fd_far_out_of_range(loop):
     watcher = loop.io(2**31 - 1, pyev.EV_READ, print)
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match="Errno 9") as caught:
         watcher.start()
     assert caught.value.errno == errno.EBADF
     assert loop.start(pyev.EVRUN_NOWAIT) is False
@@ -330,12 +330,12 @@ def test_a_fd_far_out_of_range(loop):
 def test_a_closed_fd_is_refused_at_start(loop, calls):
     fd = closed_fd()
     watcher = loop.io(fd, pyev.EV_READ, calls)
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match="Errno 9") as caught:
         watcher.start()
     assert caught.value.errno == errno.EBADF
     assert str(fd) in str(caught.value)
     assert not watcher.active
-    with pytest.raises(OSError), watcher:
+    with pytest.raises(OSError, match="Errno 9"), watcher:
         pass
     assert loop.start(pyev.EVRUN_NOWAIT) is False
     assert calls == []
@@ -344,7 +344,7 @@ def test_a_closed_fd_is_refused_at_start(loop, calls):
 def test_start_works_once_the_fd_is_open(loop, calls):
     fd = closed_fd()
     watcher = loop.io(fd, pyev.EV_READ, calls)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Errno 9"):
         watcher.start()
     r, w = os.pipe()
     os.write(w, b"x")
@@ -455,7 +455,7 @@ def test_ev_error_of_a_closed_fd(loop, calls):
     watcher = loop.io(r, pyev.EV_READ, calls)
     os.close(r)
     watcher.feed(pyev.EV_ERROR)
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match="Errno 9") as caught:
         loop.start(pyev.EVRUN_NOWAIT)
     assert caught.value.errno == errno.EBADF
     assert "Io" in str(caught.value)
@@ -473,7 +473,7 @@ def test_closed_while_active(loop, pair, calls):
     bad.start()
     good.start()
     os.close(r)
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match="Errno 9") as caught:
         loop.start(pyev.EVRUN_NOWAIT)
     assert caught.value.errno == errno.EBADF
     assert not bad.active
@@ -506,7 +506,7 @@ def test_closed_after_it_was_polled(loop, pair, calls):
     assert (good, pyev.EV_READ) in calls
     assert all(watcher is good for watcher, _ in calls)
     bad.stop()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Errno 9"):
         bad.start()
     good.stop()
     assert loop.start(pyev.EVRUN_NOWAIT) is False

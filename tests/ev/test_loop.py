@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -179,10 +180,8 @@ def test_a_half_built_loop(how):
         with pytest.raises((pyev.Error, TypeError)):
             call()
     for name in ("backend", "depth", "iteration", "pending", "default", "callback", "data"):
-        try:
+        with contextlib.suppress(pyev.Error, TypeError, AttributeError):
             getattr(loop, name)
-        except (pyev.Error, TypeError, AttributeError):
-            pass
     repr(loop)
     loop.close()
 
@@ -1025,8 +1024,10 @@ def test_interpreter_exit_calls_no_python(script):
         loop = pyev.Loop()
         default = pyev.default_loop()
         def callback(watcher, revents): print("called")
-        watchers = [w for l in (loop, default) for w in (
-            l.cleanup(callback), l.timer(0.0, 0.0, callback), l.idle(callback), l.signal(10, callback) if l is loop else l.prepare(callback))]
+        watchers = [loop.signal(10, callback)]
+        for each in (loop, default):
+            watchers += [each.cleanup(callback), each.timer(0.0, 0.0, callback),
+                         each.idle(callback), each.prepare(callback)]
         for watcher in watchers:
             watcher.start()
             watcher.feed(pyev.EV_CUSTOM)

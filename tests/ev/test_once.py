@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import warnings
 import weakref
 
 import pytest
@@ -133,8 +134,6 @@ def test_a_loop_dropped_with_one(calls):
     """Loop and once hold each other: collected together."""
     loop = pyev.Loop()
     gone = weakref.ref(loop), weakref.ref(loop.once(None, 0, 1000.0, calls))
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         del loop
@@ -199,7 +198,7 @@ def test_bad_arguments(loop, pair):
     r, w = os.pipe()
     os.close(r)
     os.close(w)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Errno 9"):
         loop.once(r, pyev.EV_READ, 1.0, print)
     with pytest.raises(ValueError, match="fd"):
         loop.once(-1, pyev.EV_READ, 1.0, print)

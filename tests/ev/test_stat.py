@@ -269,7 +269,7 @@ def test_a_path_far_too_long(loop, calls):
         with watcher:
             assert watcher.current.nlink == 0
             loop.start(pyev.EVRUN_NOWAIT)
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="too long"):
             watcher.stat()
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 import time
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -139,9 +142,6 @@ def test_a_number_no_float_holds(loop):
 
 
 def test_numbers_of_other_types(loop, turn, calls):
-    from decimal import Decimal
-    from fractions import Fraction
-
     timer = loop.timer(Fraction(1, 2), Decimal("0.25"), calls)
     assert timer.remaining == 0.5
     assert timer.repeat == 0.25
@@ -341,8 +341,6 @@ def test_counts_from_the_turn_while_running(loop, calls):
 
 
 def test_order_of_many(loop, calls):
-    import random
-
     delays = [i / 10000 for i in range(100)]
     shuffled = random.Random(4).sample(delays, len(delays))
     timers = [loop.timer(after, 0.0, calls, after) for after in shuffled]
@@ -354,8 +352,6 @@ def test_order_of_many(loop, calls):
 
 
 def test_stopped_in_any_order(loop, turn, calls):
-    import random
-
     timers = [loop.timer(1000.0 + i, 0.0, calls) for i in range(200)]
     for timer in timers:
         timer.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import types
 import weakref
@@ -76,7 +77,7 @@ def test_an_unknown_argument(loop, kind):
 
 @pytest.mark.parametrize("wrong", [None, 1, "loop", object(), pyev.Loop])
 def test_a_loop_that_is_none(kind, wrong):
-    with pytest.raises(TypeError, match="[Ll]oop"):
+    with pytest.raises(TypeError, match=r"[Ll]oop"):
         kind.cls(*kind.args, wrong, print)
 
 
@@ -195,10 +196,8 @@ def test_half_built(kind, how):
                 lambda name=name: setattr(watcher, name, 1),
                 lambda name=name: delattr(watcher, name),
             ):
-                try:
+                with contextlib.suppress(pyev.Error, TypeError, AttributeError, ValueError):
                     access()
-                except (pyev.Error, TypeError, AttributeError, ValueError):
-                    pass
     repr(watcher)
     gc.collect()
 
@@ -780,4 +779,4 @@ def test_a_key_of_dictionaries(loop, kind):
     assert names[one] == "one"
     assert names[other] == "other"
     assert one != other
-    assert one == one  # noqa: PLR0124
+    assert one == one
