@@ -1,0 +1,118 @@
+"""Runs each scenario of the catalogue in a fresh interpreter, so that an abort is one red test.
+
+A scenario is an ordinary function of a test file. ``@scenario`` turns it into a test that starts
+``fault_child.py`` on that file, which compiles just that function (and the undecorated helpers of
+its file) and calls it. It passes when the interpreter exits with 0, says "ok" and nothing else on
+stdout, and nothing at all on stderr, under ``-W error -X faulthandler`` and CPython's debugging
+allocator.
+"""
+
+import contextlib
+import inspect
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fault_kit
+import pytest
+
+HERE = Path(__file__).parent
+# Generous: it only bounds a hang, nothing is measured by it. Sanitizer builds are slow.
+TIMEOUT = float(os.environ.get("PYEV_FAULT_TIMEOUT", "120"))
+
+
+def run_script(
+    arguments: Iterable[str], *, backend: str, timeout: float = TIMEOUT, source: str | None = None
+) -> None:
+    """Runs python with `arguments` (and `source` as its program, if given); fails unless it is
+    silent and ends with "ok"."""
+    environment = dict(os.environ, PYEV_FAULT_BACKEND=backend, PYEV_FAULT_LIMIT=str(timeout * 0.9))
+    environment.pop("LIBEV_FLAGS", None)
+    # Freed memory is overwritten, so a use after free is found without a sanitizer.
+    if "PYEV_FAULT_PLAIN_MALLOC" not in os.environ:
+        environment["PYTHONMALLOC"] = "debug"
+    command = [sys.executable, "-W", "error", "-X", "faulthandler"]
+    if source is not None:
+        command += ["-c", source]
+    child = subprocess.Popen(
+        [*command, *arguments],
+        env=environment,
+        cwd=HERE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="backslashreplace",
+        start_new_session=True,
+    )
+    try:
+        out, err = child.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, 9)
+        out, err = child.communicate()
+        pytest.fail(f"hung for {timeout} s\n{out}{err}", pytrace=False)
+    finally:
+        # Whatever the scenario forked and lost must not outlive it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, 9)
+    if child.returncode == fault_kit.SKIPPED:
+        pytest.skip(err.strip())
+    if child.returncode or out.strip() != "ok" or err:
+        pytest.fail(f"exit status {child.returncode}\n{out}{err}", pytrace=False)
+
+
+def scenario(
+    *numbers: str,
+    backends: str | Iterable[str] = "each",
+    timeout: float = TIMEOUT,
+    **cases: Iterable[Any] | Mapping[str, Any],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a test of a function: `numbers` are its places in the catalogue (README.md),
+    `backends` is "each", "any" (one is enough) or names, `cases` are JSON values to call it with.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        path, name = inspect.getsourcefile(function), function.__name__
+        assert path is not None
+
+        def test(**arguments: Any) -> None:
+            backend = arguments.pop("backend")
+            if backend not in fault_kit.available():
+                pytest.skip(f"no {backend} here")
+            run_script(
+                [str(HERE / "fault_child.py"), path, name, json.dumps(arguments)],
+                backend=backend,
+                timeout=timeout,
+            )
+
+        test.__name__ = name
+        test.__qualname__ = function.__qualname__
+        test.__module__ = function.__module__
+        test.__doc__ = function.__doc__
+        parameters = ["backend", *cases]
+        test.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(p, inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in parameters]
+        )
+        if backends == "each":
+            names = list(fault_kit.available())
+        elif backends == "any":
+            names = [fault_kit.preferred()]
+        else:
+            names = [backends] if isinstance(backends, str) else list(backends)
+        rows = [
+            pytest.param(*row, id="-".join(map(_word, row)))
+            for row in itertools.product(names, *cases.values())
+        ]
+        marked = pytest.mark.parametrize(parameters, rows)(test)
+        return pytest.mark.scenario(*numbers)(marked)  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _word(value: object) -> str:
+    return value.replace(" ", "_") if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,337 @@
+"""Descriptors of the loop itself, and backends that are missing or fail."""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import struct
+
+import fault_kit as kit
+from fault_harness import scenario
+
+import pyev
+from pyev import EV_READ, EV_WRITE
+
+# 11. Descriptors of the loop itself, closed by code that closes everything.
+
+
+@scenario("A11", moment=["before", "prepare", "timer", "async", "io", "nested", "periodic"])
+def test_everything_closed_under_a_loop(moment: str) -> None:
+    loop = kit.new_loop()
+    r, w = kit.pipe()
+    os.write(w, b"x")
+
+    def close(*args: object) -> None:
+        os.closerange(3, 4096)
+
+    def nested(watcher: pyev.Watcher, revents: int) -> None:
+        close()
+        loop.start(kit.ONCE)
+
+    keep: list[pyev.Watcher] = [
+        loop.timer(1e-3, 1e-3, kit.nothing),
+        loop.periodic(0.0, 1e6, kit.nothing),
+        loop.signal(signal.SIGUSR1, kit.nothing),
+        loop.stat("/", 1e3, kit.nothing),
+        loop.async_(kit.nothing),
+    ]
+    for watcher in keep:
+        watcher.start()
+    match moment:
+        case "before":
+            kit.turns(loop, 2)
+            close()
+        case "prepare":
+            keep.append(loop.prepare(close))
+        case "timer":
+            keep.append(loop.timer(0.0, 0.0, close))
+        case "async":
+            keep.append(closer := loop.async_(close))
+            closer.start()
+            closer.send()
+        case "io":
+            keep.append(loop.io(r, EV_READ, close))
+        case "nested":
+            keep.append(loop.timer(0.0, 0.0, nested))
+        case "periodic":
+            keep.append(loop.periodic(0.0, 1 / 8192, close))
+    keep[-1].start()
+    # To be told so is the least; that it cannot go on as before is plain.
+    with kit.Unraisable() as unraisable:
+        caught = 0
+        for _ in range(50):
+            try:
+                loop.start(kit.ONCE)
+            except OSError:
+                caught += 1
+    assert caught or unraisable.errors
+    keep[4].send()
+    loop.reset()
+    with kit.Unraisable():
+        for _ in range(20):
+            with contextlib.suppress(OSError, pyev.Error):
+                loop.start(kit.NOWAIT)
+    for watcher in keep:
+        watcher.stop()
+    loop.close()
+    with kit.new_loop() as loop:
+        kit.works(loop)
+
+
+@scenario("A11", settled=[False, True], busy=[False, True])
+def test_each_descriptor_of_the_loop_closed_alone(settled: bool, busy: bool) -> None:
+    count = 1
+    index = 0
+    while index < count:
+        before = kit.open_fds()
+        loop = kit.new_loop()
+        keep: list[pyev.Watcher] = [
+            loop.timer(1e-3, 1e-3, kit.nothing),
+            loop.periodic(0.0, 1e6, kit.nothing),
+            loop.signal(signal.SIGUSR1, kit.nothing),
+            loop.stat("/", 1e3, kit.nothing),
+            loop.async_(kit.nothing),
+        ]
+        for watcher in keep:
+            watcher.start()
+        if settled:
+            kit.turns(loop, 2)
+        mine = [fd for fd in sorted(kit.open_fds()) if fd not in before]
+        count = len(mine)
+        if not mine:
+            break
+        os.close(mine[index])
+        # A number that is closed twice must not be another file by then.
+        index += 1
+        for _ in range(10):
+            if busy:
+                keep[4].send()
+            with contextlib.suppress(OSError, pyev.Error):
+                loop.start(kit.ONCE)
+        for watcher in keep:
+            watcher.stop()
+        loop.close()
+    with kit.new_loop() as loop:
+        kit.works(loop)
+
+
+@scenario("A11", "41")
+def test_a_daemon_closes_everything_in_the_child() -> None:
+    with kit.new_loop() as loop:
+        r, w = kit.pipe()
+        io = loop.io(r, EV_READ, kit.nothing)
+        timer = loop.timer(1e-3, 1e-3, kit.nothing)
+        io.start()
+        timer.start()
+        kit.turns(loop, 2)
+
+        def daemon() -> None:
+            os.closerange(3, 4096)
+            with kit.Unraisable():
+                for _ in range(10):
+                    with contextlib.suppress(OSError, pyev.Error):
+                        loop.start(kit.ONCE)
+            loop.close()
+            with kit.new_loop() as mine:
+                kit.works(mine)
+
+        assert kit.fork(daemon) == 0
+        io.stop()
+        timer.stop()
+        kit.works(loop)
+
+
+@scenario("A11", room=[0, 1, 2, 3, 4])
+def test_no_descriptors_left_for_a_loop(room: int) -> None:
+    kit.new_loop().close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = kit.closed()
+    filler = [kit.opened(os.open(os.devnull, os.O_RDONLY)) for _ in range(5)]
+    for fd in filler:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + room, hard))
+    for _ in range(3):
+        try:
+            loop = kit.new_loop()
+        except OSError as error:
+            assert "many" in str(error)  # EMFILE
+            continue
+        except pyev.Error as error:
+            raise AssertionError(f"not an OSError: {error!r}") from error
+        # Made, but with nothing to spare: what needs more must say so.
+        for watcher in (
+            loop.signal(signal.SIGUSR1, kit.nothing),
+            loop.periodic(0.0, 1e6, kit.nothing),
+            loop.stat("/", 1e3, kit.nothing),
+            loop.async_(kit.nothing),
+        ):
+            try:
+                watcher.start()
+            except OSError:
+                continue
+            kit.turns(loop)
+            watcher.stop()
+        loop.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with kit.new_loop() as loop:
+        kit.works(loop)
+
+
+@scenario("A11", "41", room=[0, 1, 2])
+def test_no_descriptors_left_after_a_fork(room: int) -> None:
+    with kit.new_loop() as loop:
+        r, w = kit.pipe()
+        log = kit.Log(kit.reader)
+        io = loop.io(r, EV_READ, log)
+        io.start()
+        kit.turns(loop)
+
+        def child() -> None:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            filler = []
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+            try:
+                while True:
+                    filler.append(os.dup(0))
+            except OSError:
+                pass
+            for fd in filler[:room]:
+                os.close(fd)
+            for _ in range(3):
+                with contextlib.suppress(OSError):
+                    loop.start(kit.NOWAIT)
+            for fd in filler[room:]:
+                os.close(fd)
+            os.write(w, b"x")
+            try:
+                kit.until(loop, lambda: log, most=100)
+            except OSError:
+                loop.close()  # Refused clearly: this loop is gone, others can be made.
+                with kit.new_loop() as mine:
+                    kit.works(mine)
+            else:
+                kit.works(loop)
+
+        assert kit.fork(child) == 0
+        kit.works(loop)
+
+
+# 13. io_uring and backends that are missing.
+
+
+def forbid(*calls: int, code: int = 38) -> None:
+    """From now on the kernel answers these system calls of this process with an error."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    program = [(0x20, 0, 0, 0)]  # Load the number of the call,
+    for call in calls:
+        program += [(0x15, 0, 1, call), (0x06, 0, 0, 0x00050000 | code)]  # compare, answer,
+    program += [(0x06, 0, 0, 0x7FFF0000)]  # or allow.
+    packed = b"".join(struct.pack("HBBI", *line) for line in program)
+    buffer = ctypes.create_string_buffer(packed)
+    header = ctypes.create_string_buffer(
+        struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
+    )
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, header, 0, 0):
+        kit.skip("no seccomp here")
+
+
+IO_URING_SETUP, IO_URING_ENTER = 425, 426
+
+
+@scenario("A13", backends="io_uring", code=[38, 1, 12])
+def test_io_uring_forbidden(code: int) -> None:
+    forbid(IO_URING_SETUP, code=code)
+    for _ in range(3):
+        error = kit.raises((pyev.Error, OSError), pyev.Loop, pyev.EVBACKEND_IOURING)
+        assert isinstance(error, pyev.Error | OSError)
+    with pyev.Loop(pyev.EVBACKEND_IOURING | pyev.EVBACKEND_EPOLL) as loop:
+        assert loop.backend == pyev.EVBACKEND_EPOLL
+        kit.works(loop)
+    with pyev.Loop(pyev.EVBACKEND_IOURING | pyev.EVBACKEND_POLL) as loop:
+        assert loop.backend == pyev.EVBACKEND_POLL
+        kit.works(loop)
+
+
+@scenario("A13", backends="io_uring")
+def test_io_uring_failing_while_running() -> None:
+    loop = kit.new_loop()
+    r, w = kit.pipe()
+    io = loop.io(r, EV_READ, kit.nothing)
+    io.start()
+    kit.turns(loop, 2)
+    forbid(IO_URING_ENTER)
+    io.stop()
+    io.set(w, EV_WRITE)
+    io.start()
+    before = loop.iteration
+    kit.raises(OSError, loop.start)
+    assert loop.iteration - before < 10
+    io.stop()
+    loop.close()
+    with pyev.Loop() as loop:
+        kit.works(loop)
+
+
+@scenario("A13", "41", backends="io_uring")
+def test_io_uring_forbidden_after_a_fork() -> None:
+    with kit.new_loop() as loop:
+        r, w = kit.pipe()
+        io = loop.io(r, EV_READ, kit.nothing)
+        io.start()
+        kit.turns(loop)
+
+        def child() -> None:
+            forbid(IO_URING_SETUP)
+            for _ in range(3):
+                kit.raises((OSError, pyev.Error), loop.start, kit.NOWAIT)
+            loop.close()
+
+        assert kit.fork(child) == 0
+        kit.works(loop)
+
+
+@scenario("A13", count=[40, 130, 1000])
+def test_more_ready_descriptors_than_a_ring_holds(count: int) -> None:
+    with kit.new_loop() as loop:
+        seen = set()
+        watchers = []
+        for _ in range(count):
+            fd, _other = kit.pair()
+            watchers.append(loop.io(fd, EV_WRITE, lambda w, revents: seen.add(w.fd)))
+            watchers[-1].start()
+        kit.until(loop, lambda: len(seen) == count, most=200)
+        seen.clear()
+        kit.until(loop, lambda: len(seen) == count, most=200)
+        assert loop.backend == kit.BACKENDS[kit.backend] or kit.backend == "io_uring"
+        for watcher in watchers:
+            watcher.stop()
+        kit.turns(loop, 2)
+        # Nothing is active: it must end by itself.
+        assert loop.start() is False
+        kit.works(loop)
+
+
+@scenario("A13", backends="any")
+def test_the_silent_default_is_not_experimental() -> None:
+    experimental = pyev.EVBACKEND_IOURING | pyev.EVBACKEND_LINUXAIO
+    with pyev.Loop() as loop:
+        assert not loop.backend & experimental
+        assert not pyev.recommended_backends() & pyev.EVBACKEND_IOURING
+    default = pyev.default_loop()
+    assert not default.backend & experimental
+    default.close()
+
+
+@scenario("A13", backends="any", flags=[0x10, 0x20, 0x400, 0x1000000, 0x800, 0x8000])
+def test_a_backend_that_is_unknown_or_missing(flags: int) -> None:
+    if pyev.supported_backends() & flags:
+        kit.skip("libev has this one")
+    for _ in range(3):
+        kit.raises(pyev.Error, pyev.Loop, flags)
+        if flags & pyev.EVBACKEND_MASK:
+            kit.raises(pyev.Error, pyev.default_loop, flags)
+    for flags in (2**32, 2**64, -1, -(2**63)):
+        kit.raises((OverflowError, ValueError, pyev.Error), pyev.Loop, flags)
+    with pyev.default_loop() as loop:
+        kit.works(loop)

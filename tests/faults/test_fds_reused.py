@@ -1,0 +1,269 @@
+"""Numbers that come back as other files, files with two numbers, files that cannot be polled."""
+
+import errno
+import os
+import tempfile
+
+import fault_kit as kit
+from fault_harness import scenario
+
+import pyev
+from pyev import EV_READ, EV_WRITE
+
+# 8 and 9. Numbers that come back as other files.
+
+
+def exchange(number: int, fd: int) -> None:
+    """The number stands for another file from now on; that file's own number is given up."""
+    os.dup2(fd, number, inheritable=False)
+    os.close(fd)
+
+
+@scenario("A8", renew=["set", "start", "init", "new"], turn=[True, False], live=[True, False])
+def test_a_number_reused_is_registered_anew(renew: str, turn: bool, live: bool) -> None:
+    with kit.new_loop() as loop:
+        old_r, old_w = kit.pipe()
+        # Kept open, the old file's registration outlives its number.
+        kept = kit.opened(os.dup(old_r)) if live else None
+        log = kit.Log(kit.reader)
+        watcher = loop.io(old_r, EV_READ, log)
+        watcher.start()
+        kit.turns(loop, 2)
+        watcher.stop()
+        if turn:
+            kit.turns(loop, 2)
+        new_r, new_w = kit.pipe()
+        exchange(old_r, new_r)
+        match renew:
+            case "set":
+                watcher.set(old_r, EV_READ)
+            case "init":
+                watcher.__init__(old_r, EV_READ, loop, log)
+            case "new":
+                watcher = loop.io(old_r, EV_READ, log)
+        watcher.start()
+        if live:
+            os.write(old_w, b"old")
+            assert not kit.drain(loop)
+            assert not log, "an event of the old file reached the new one"
+            kit.calm(loop)
+        os.write(new_w, b"new")
+        kit.until(loop, lambda: log)
+        assert len(log) == 1
+        if kept is not None:
+            assert os.read(kept, 10) == b"old"
+        kit.works(loop)
+
+
+@scenario("A8", first=["file", "pipe", "path"], second=["file", "pipe"])
+def test_a_number_reused_by_another_kind_of_file(first: str, second: str) -> None:
+    def make(kind: str) -> tuple[int, int]:
+        if kind == "pipe":
+            r, w = kit.pipe()
+            os.write(w, b"x")
+            return r, w
+        flags = os.O_PATH if kind == "path" else os.O_RDONLY
+        return kit.opened(os.open("/etc/passwd", flags)), -1
+
+    with kit.new_loop() as loop:
+        one, _ = make(first)
+        watcher = loop.io(one, EV_READ, kit.nothing)
+        try:
+            watcher.start()
+        except OSError as error:
+            assert error.errno == errno.EBADF
+        kit.all_bad_fd(kit.drain(loop))
+        watcher.stop()
+        two, w = make(second)
+        exchange(one, two)
+        log = kit.Log(kit.reader)
+        watcher.set(one, EV_READ)
+        watcher.callback = log
+        watcher.start()
+        kit.until(loop, lambda: log)
+        if second == "pipe":
+            # Nothing of the always-ready file may remain.
+            before = len(log)
+            kit.calm(loop)
+            assert len(log) == before
+        watcher.stop()
+        kit.turns(loop)
+        kit.works(loop)
+
+
+@scenario("A8")
+def test_replaced_without_a_word_then_watched_for_more() -> None:
+    with kit.new_loop() as loop:
+        fd, _ = kit.pair()
+        one = loop.io(fd, EV_READ, kit.never)
+        one.start()
+        kit.turns(loop, 2)
+        new, new_other = kit.pair()
+        exchange(fd, new)
+        log = kit.Log(kit.reader)
+        two = loop.io(fd, EV_WRITE, kit.nothing)
+        two.start()
+        kit.turns(loop, 2)
+        two.stop()
+        one.stop()
+        one = loop.io(fd, EV_READ, log)
+        one.start()
+        kit.turns(loop)
+        os.write(new_other, b"x")
+        kit.until(loop, lambda: log)
+        one.stop()
+        kit.works(loop)
+
+
+@scenario("A9", how=["new", "set", "init", "start"])
+def test_an_event_collected_before_its_number_changed_hands_is_dropped(how: str) -> None:
+    with kit.new_loop() as loop:
+        victim_r, victim_w = kit.pipe()
+        first_r, first_w = kit.pipe()
+        made: list[pyev.Watcher] = []
+
+        def swap(first: pyev.Io, revents: int) -> None:
+            first.stop()
+            assert victim.pending
+            victim.stop()
+            new_r, new_w = kit.pipe()
+            exchange(victim_r, new_r)
+            watcher = victim
+            if how == "set":
+                victim.set(victim_r, EV_READ)
+            elif how == "init":
+                victim.__init__(victim_r, EV_READ, loop, kit.never)
+            elif how == "new":
+                watcher = loop.io(victim_r, EV_READ, kit.never)
+            watcher.start()
+            made.append(watcher)
+
+        victim = loop.io(victim_r, EV_READ, kit.never)
+        first = loop.io(first_r, EV_READ, swap, None, 2)
+        victim.start()
+        first.start()
+        os.write(victim_w, b"x")
+        os.write(first_w, b"x")
+        kit.until(loop, lambda: made)
+        kit.turns(loop, 3)
+        kit.calm(loop)
+        made[0].stop()
+        kit.works(loop)
+
+
+# 10. Dup'ed.
+
+
+@scenario("A10", stop=["before the close", "after the close", "after a turn", "never"])
+def test_one_of_two_dups_closed(stop: str) -> None:
+    with kit.new_loop() as loop:
+        r, w = kit.pipe()
+        twin = kit.opened(os.dup(r))
+        survived = kit.Log(kit.reader)
+        survivor = loop.io(twin, EV_READ, survived)
+        survivor.start()
+        gone = loop.io(r, EV_READ, kit.nothing)
+        gone.start()
+        kit.turns(loop, 2)
+        if stop == "before the close":
+            gone.stop()
+        os.close(r)
+        if stop == "after the close":
+            gone.stop()
+        kit.all_bad_fd(kit.drain(loop))
+        if stop == "after a turn":
+            gone.stop()
+            kit.drain(loop)
+        for count in range(1, 4):
+            os.write(w, b"x")
+            kit.until(loop, lambda count=count: len(survived) >= count)
+            kit.calm(loop)
+        survivor.stop()
+        gone.stop()
+        kit.works(loop)
+
+
+@scenario("A10", "A2", events=[1, 2])
+def test_a_ready_file_that_lives_on_without_its_number(events: int) -> None:
+    # The kernel goes on reporting the number that the file was registered by.
+    with kit.new_loop() as loop:
+        fd, other_end = kit.pair()
+        kit.opened(os.dup(fd))
+        os.write(other_end, b"x")
+        gone = loop.io(fd, events, kit.nothing)
+        gone.start()
+        kit.turns(loop, 2)
+        gone.stop()
+        os.close(fd)
+        kit.drain(loop)
+        kit.calm(loop)
+        kit.works(loop)
+
+
+@scenario("A10", "A2")
+def test_a_ready_file_closed_but_not_stopped_is_no_spin() -> None:
+    with kit.new_loop() as loop:
+        fd, other_end = kit.pair()
+        kit.opened(os.dup(fd))
+        gone = loop.io(fd, EV_READ, kit.nothing)
+        gone.start()
+        kit.turns(loop, 2)
+        os.close(fd)
+        kit.drain(loop)
+        os.write(other_end, b"x")  # Nobody will ever read it.
+        kit.all_bad_fd(kit.drain(loop))
+        kit.calm(loop)
+        gone.stop()
+        kit.drain(loop)
+        kit.works(loop)
+
+
+# 12. Files that cannot be polled.
+
+
+@scenario("A12", path=["/etc/passwd", "/dev/null", "/", "/dev/zero", "/proc/self/stat"])
+def test_a_file_is_always_ready(path: str) -> None:
+    with kit.new_loop() as loop:
+        fd = kit.opened(os.open(path, os.O_RDONLY))
+        for events in (EV_READ, EV_WRITE, EV_READ | EV_WRITE):
+            log = kit.Log()
+            watcher = loop.io(fd, events, log)
+            watcher.start()
+            kit.until(loop, lambda log=log: len(log) == 3, most=100)
+            assert all(e & ~events == 0 for e in log.events), log.events
+            watcher.stop()
+            kit.turns(loop, 2)
+            kit.calm(loop)
+        kit.works(loop)
+
+
+@scenario("A12")
+def test_a_deleted_file_and_its_dups() -> None:
+    with kit.new_loop() as loop, tempfile.TemporaryFile() as file:
+        twin = kit.opened(os.dup(file.fileno()))
+        logs = [kit.Log(), kit.Log()]
+        watchers = [loop.io(f, EV_READ, log) for f, log in zip((file, twin), logs, strict=True)]
+        for watcher in watchers:
+            watcher.start()
+        kit.until(loop, lambda: all(logs), most=100)
+        watchers[0].stop()
+        before = len(logs[1])
+        kit.until(loop, lambda: len(logs[1]) > before, most=100)
+        watchers[1].stop()
+        kit.works(loop)
+
+
+@scenario("A12", "A2")
+def test_a_file_closed_under_its_watcher() -> None:
+    with kit.new_loop() as loop:
+        fd = os.open("/etc/passwd", os.O_RDONLY)
+        watcher = loop.io(fd, EV_READ, kit.nothing)
+        watcher.start()
+        kit.turns(loop, 2)
+        os.close(fd)
+        kit.all_bad_fd(kit.drain(loop))
+        kit.calm(loop)
+        watcher.stop()
+        kit.drain(loop)
+        kit.bad_fd(watcher.start)
+        kit.works(loop)

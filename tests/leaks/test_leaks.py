@@ -1,0 +1,58 @@
+"""Each type made, started, stopped and dropped 100,000 times in an interpreter of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import leak_probe
+import pytest
+
+import pyev
+
+HERE = Path(__file__).parent
+SCRIPTS = sorted(path.stem for path in HERE.glob("leak_*.py") if path.stem != "leak_probe")
+# What they do differs by backend.
+KERNEL = {"leak_io", "leak_loop", "leak_once", "leak_fork", "leak_async"}
+
+
+def cases() -> list[tuple[str, str]]:
+    found = []
+    for script in SCRIPTS:
+        found.append((script, ""))
+        if script in KERNEL:
+            for name, flag in leak_probe.BACKENDS.items():
+                if (
+                    pyev.supported_backends() & flag and not pyev.recommended_backends() & flag
+                ) or (script == "leak_io" and pyev.supported_backends() & flag):
+                    found.append((script, name))
+    return found
+
+
+@pytest.mark.parametrize(("script", "backend"), cases())
+def test_nothing_grows(script: str, backend: str) -> None:
+    if backend:
+        try:
+            pyev.Loop(leak_probe.BACKENDS[backend]).close()
+        except (pyev.Error, OSError) as error:
+            pytest.skip(f"{backend}: {error}")
+    environment = dict(os.environ, PYEV_LEAK_BACKEND=backend, PYTHONMALLOC="malloc")
+    environment.pop("LIBEV_FLAGS", None)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "faulthandler", str(HERE / f"{script}.py")],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode or result.stdout.strip() != "ok":
+        pytest.fail(f"exit status {result.returncode}\n{result.stderr}", pytrace=False)
+
+
+def test_every_type_has_its_script() -> None:
+    kinds = {
+        name.lower()
+        for name, value in vars(pyev).items()
+        if isinstance(value, type) and issubclass(value, pyev.Watcher | pyev.Loop)
+    } - {"watcher"}
+    assert {f"leak_{kind}" for kind in kinds} <= set(SCRIPTS)
