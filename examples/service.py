@@ -99,7 +99,7 @@ def main() -> int:
         return 128 + caught
     for row in ledger.short():
         print(
-            f"service: {row.kind} ({row.what}) saw {row.seen}, should have seen {row.want}",
+            f"service: {row.kind} ({row.what}) saw {row.seen}, should have seen {row.least}",
             file=sys.stderr,
         )
     if ledger.short():

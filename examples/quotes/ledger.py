@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Row:
-    """One watcher's line. Whoever causes an event adds to `want`, the watcher adds to `seen`."""
+    """One watcher's line. Whoever causes an event adds to `caused`, the watcher adds to `seen`."""
 
     kind: str
     what: str
-    want: int = 0
+    caused: int = 0
     seen: int = 0
     last: str = ""
     tell: Callable[["Row"], None] | None = field(default=None, repr=False)
@@ -22,20 +22,26 @@ class Row:
             self.tell(self)
 
     @property
+    def least(self) -> int:
+        return max(1, self.caused)
+
+    @property
     def short(self) -> bool:
-        return self.seen < self.want
+        return self.seen < self.least
 
 
 class Ledger:
     def __init__(self, tell: Callable[[Row], None]) -> None:
         self.rows: list[Row] = []
         self.tell = tell
+        # Told to stop before its time: nobody can say what should have been seen.
+        self.cut_off = False
 
-    def row(self, kind: str, what: str, want: int = 1, *, often: bool = False) -> Row:
+    def row(self, kind: str, what: str, *, often: bool = False) -> Row:
         """A new line. What happens `often` is counted, the rest is told one by one as well."""
-        row = Row(kind, what, want, tell=None if often else self.tell)
+        row = Row(kind, what, tell=None if often else self.tell)
         self.rows.append(row)
         return row
 
     def short(self) -> list[Row]:
-        return [row for row in self.rows if row.short]
+        return [row for row in self.rows if row.short and not self.cut_off]

@@ -93,14 +93,14 @@ class LiveView:
                 row.kind,
                 row.what,
                 str(row.seen),
-                mark(row, final),
+                mark(row, final and not self.ledger.cut_off),
                 activity.text(),
                 row.last,
             )
         return table
 
 
-def mark(row: Row, final: bool) -> Text:
+def mark(row: Row, judged: bool) -> Text:
     if not row.short:
         return Text("✓", style="green")
-    return Text("✗", style="bold red") if final else Text("…", style="yellow")
+    return Text("✗", style="bold red") if judged else Text("…", style="yellow")

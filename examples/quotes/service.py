@@ -52,10 +52,11 @@ class Service:
         self.answered = self.answered_before = 0
         self.processes: set[Process] = set()
         # Forked before there is anything that the auditor should not inherit.
-        self.fork = Row("Fork", "the auditor, forked off", 1, tell=ledger.tell)
-        self.child = Row("Child", "programs that end well", 1, tell=ledger.tell)
-        self.once = Row("Once", "its first word, or 5 s", 1, tell=ledger.tell)
+        self.fork = Row("Fork", "the auditor, forked off", tell=ledger.tell)
+        self.child = Row("Child", "programs that end well", tell=ledger.tell)
+        self.once = Row("Once", "its first word, or 5 s", tell=ledger.tell)
         self.auditor = Auditor(loop, self.auditor_told, self.auditor_ended)
+        self.child.caused += 1
         stack.callback(self.auditor.abandon)
         loop.once(self.auditor.sock, pyev.EV_READ, 5.0, self.auditor_awaited)
 
@@ -72,7 +73,7 @@ class Service:
         stack.callback(self.worker.close)
         self.indexer = Indexer(loop, self.idle.saw)
         stack.callback(self.indexer.idle.stop)
-        self.idle.want += self.indexer.add([symbol for symbol, _ in self.market.moves])
+        self.idle.caused += self.indexer.add([symbol for symbol, _ in self.market.moves])
         stack.callback(self.abandon)
         self.feed = self.run_program("feed", seconds / 5)
         self.began = loop.now()
@@ -97,11 +98,11 @@ class Service:
         self.refresh = row("Timer", f"this table, each {REFRESH} s", often=True)
         self.periodic = row("Periodic", "each full second")
         self.scheduler = row("Scheduler", f"each multiple of {FIXING} s")
-        self.signal = row("Signal", "SIGUSR1: a snapshot", 0)
+        self.signal = row("Signal", "SIGUSR1: a snapshot")
         self.ledger.rows.append(self.child)
-        self.stat = row("Stat", "settings.toml, edited", 0)
-        self.async_ = row("Async", "results of a thread", 0)
-        self.idle = row("Idle", "indexing in spare time", 0, often=True)
+        self.stat = row("Stat", "settings.toml, edited")
+        self.async_ = row("Async", "results of a thread")
+        self.idle = row("Idle", "indexing in spare time", often=True)
         self.prepare = row("Prepare", "before waiting: sends", often=True)
         self.check = row("Check", "after waiting", often=True)
         if self.admin is not None:
@@ -184,14 +185,14 @@ class Service:
         self.scheduler.saw(f"EUR fixed {mid:.5f}")
         self.auditor.send(f"FIX EUR {mid:.5f}")
         newest = list(self.market.moves)[-2000:]
-        self.async_.want += 1
+        self.async_.caused += 1
         self.worker.jobs.put([mid for symbol, mid in newest if symbol == "EUR"])
-        self.idle.want += self.indexer.add([symbol for symbol, _ in newest])
+        self.idle.caused += self.indexer.add([symbol for symbol, _ in newest])
 
     # Signal.
 
     def send_signal(self) -> None:
-        self.signal.want += 1
+        self.signal.caused += 1
         os.kill(os.getpid(), signal.SIGUSR1)
 
     def take_snapshot(self, watcher: pyev.Signal, revents: int) -> None:
@@ -201,12 +202,13 @@ class Service:
 
     def told_to_stop(self, watcher: pyev.Signal, revents: int) -> None:
         self.caught = watcher.signum
+        self.ledger.cut_off = True
         self.loop.stop(pyev.EVBREAK_ALL)
 
     # Stat.
 
     def edit_settings(self) -> None:
-        self.stat.want += 1
+        self.stat.caused += 1
         old = Settings.load(self.path)
         replace(old, version=old.version + 1, spread=old.spread * 2).save(self.path)
 
@@ -219,7 +221,7 @@ class Service:
     # Child: the programs, and Fork, Once: the auditor.
 
     def run_program(self, program: str, *arguments: object) -> Process:
-        self.child.want += 1
+        self.child.caused += 1
         printed = {"feed": self.feed_printed, "clients": self.clients_printed}[program]
         texts = [str(argument) for argument in arguments]
         process = Process(self.loop, program, texts, printed, self.ended)
@@ -234,17 +236,17 @@ class Service:
     def feed_printed(self, line: str) -> None:
         symbol, number = line.split()
         if symbol == "END":
-            self.output.want += int(number)
+            self.output.caused += int(number)
         else:
             self.market.move(symbol, float(number))
             self.output.saw(line)
 
     def clients_printed(self, line: str) -> None:
         answers, hang_ups, administered = map(int, line.split())
-        self.io.want = max(self.io.want, answers)
-        self.timeout.want = max(self.timeout.want, hang_ups)
+        self.io.caused = max(self.io.caused, answers)
+        self.timeout.caused = max(self.timeout.caused, hang_ups)
         if self.admin is not None:
-            self.embed.want = max(self.embed.want, administered)
+            self.embed.caused = max(self.embed.caused, administered)
 
     def ended(self, process: Process, status: int) -> None:
         self.processes.discard(process)
@@ -269,7 +271,7 @@ class Service:
         if revents & pyev.EV_READ:
             self.once.saw("it spoke in time")
         else:
-            self.once.saw("it was silent", 0)
+            self.once.saw("it was silent")
 
     def auditor_ended(self, status: int) -> None:
         self.program_ended("auditor", status)
@@ -294,9 +296,9 @@ class Service:
         self.feed.terminate()
         self.auditor.close()
         # Half of what a machine that never stalls would see.
-        self.periodic.want = max(1, int(self.seconds / 2))
-        self.scheduler.want = max(1, int(self.seconds / FIXING / 2))
-        self.refresh.want = max(1, int(self.seconds / REFRESH / 2))
+        self.periodic.caused = int(self.seconds / 2)
+        self.scheduler.caused = int(self.seconds / FIXING / 2)
+        self.refresh.caused = int(self.seconds / REFRESH / 2)
 
     @property
     def settled(self) -> bool:
@@ -310,5 +312,5 @@ class Service:
     def tidy_up(self, watcher: pyev.Cleanup, revents: int) -> None:
         open_still = self.server.close() + (self.admin.close() if self.admin else 0)
         # Each turn has one of both, so they know how many there were.
-        self.prepare.want = self.check.want = watcher.loop.iteration
+        self.prepare.caused = self.check.caused = watcher.loop.iteration
         self.cleanup.saw(f"{open_still} clients were left")

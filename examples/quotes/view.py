@@ -44,10 +44,10 @@ class PlainView:
     def close(self) -> None:
         if self.ledger is None:
             return
-        print()
+        print(f"\n{'watcher':<9}  {'waits for':<24}  {'seen':>8}  {'at least':>8}")
         for row in self.ledger.rows:
-            mark = "short" if row.short else "ok"
-            print(f"{row.kind:<9}  {row.what:<36}  {row.seen:>7} of {row.want:<7}  {mark}")
+            mark = "ok" if not row.short else "" if self.ledger.cut_off else "short"
+            print(f"{row.kind:<9}  {row.what:<24}  {row.seen:>8}  {row.least:>8}  {mark}".rstrip())
 
 
 def choose(plain: bool) -> View:

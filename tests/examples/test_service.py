@@ -76,7 +76,7 @@ def test_it_says_which_watcher_saw_too_little() -> None:
         sys.argv[1:] = ["--plain", "--seconds", "2"]
         import service
         def edit(self):
-            self.stat.want += 1
+            self.stat.caused += 1
         service.Service.edit_settings = edit
         sys.exit(service.main())
     """
