@@ -1,0 +1,561 @@
+"""The native half of pyev: libev's loop and its watchers."""
+
+import os
+from collections.abc import Callable
+from types import GenericAlias, TracebackType
+from typing import Any, Final, Generic, Protocol, SupportsFloat, SupportsIndex, final, type_check_only
+
+from typing_extensions import Self, TypeAlias, TypeVar
+
+T = TypeVar("T", default=Any)
+W = TypeVar("W", bound="Watcher[Any]")
+
+@type_check_only
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+_Fd: TypeAlias = SupportsIndex | _HasFileno
+_Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+_Seconds: TypeAlias = SupportsFloat | SupportsIndex
+_LoopCallback: TypeAlias = Callable[[Loop], object]
+
+__version__: Final[str]
+
+class Error(Exception): ...
+
+def version() -> str: ...
+def abi_version() -> tuple[int, int]: ...
+def time() -> float: ...
+def sleep(interval: _Seconds, /) -> None: ...
+def supported_backends() -> int: ...
+def recommended_backends() -> int: ...
+def embeddable_backends() -> int: ...
+def feed_signal(signum: SupportsIndex, /) -> None: ...
+def default_loop(
+    flags: SupportsIndex = ...,
+    callback: _LoopCallback | None = None,
+    data: Any = None,
+    io_interval: _Seconds = 0.0,
+    timeout_interval: _Seconds = 0.0,
+    debug: object = False,
+) -> Loop: ...
+
+class Loop:
+    def __init__(
+        self,
+        flags: SupportsIndex = ...,
+        callback: _LoopCallback | None = None,
+        data: Any = None,
+        io_interval: _Seconds = 0.0,
+        timeout_interval: _Seconds = 0.0,
+        debug: object = False,
+    ) -> None: ...
+
+    # Running.
+    def start(self, flags: SupportsIndex = 0) -> bool: ...
+    def stop(self, how: SupportsIndex = ...) -> None: ...
+    def invoke(self) -> None: ...
+    def reset(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+    # Time, in seconds.
+    def now(self) -> float: ...
+    def update(self) -> None: ...
+    def suspend(self) -> None: ...
+    def resume(self) -> None: ...
+
+    # Bookkeeping.
+    def ref(self) -> None: ...
+    def unref(self) -> None: ...
+    def verify(self) -> None: ...
+    def feed_fd_event(self, fd: _Fd, revents: SupportsIndex, /) -> None: ...
+    def feed_signal_event(self, signum: SupportsIndex, /) -> None: ...
+    callback: _LoopCallback | None
+    data: Any
+    debug: bool
+    io_interval: float
+    timeout_interval: float
+    @property
+    def backend(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def default(self) -> bool: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def pending(self) -> int: ...
+
+    # A fd or a timeout (None or negative: no timeout), whichever comes first, once.
+    def once(
+        self,
+        fd: _Fd | None,
+        events: SupportsIndex,
+        timeout: _Seconds | None,
+        callback: Callable[[Once[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+    ) -> Once[T]: ...
+
+    # Watchers: each one's constructor without `loop`.
+    def io(
+        self,
+        fd: _Fd,
+        events: SupportsIndex,
+        callback: Callable[[Io[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Io[T]: ...
+    def timer(
+        self,
+        after: _Seconds,
+        repeat: _Seconds,
+        callback: Callable[[Timer[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Timer[T]: ...
+    def periodic(
+        self,
+        offset: _Seconds,
+        interval: _Seconds,
+        callback: Callable[[Periodic[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Periodic[T]: ...
+    def scheduler(
+        self,
+        scheduler: Callable[[Scheduler[T], float], float],
+        callback: Callable[[Scheduler[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Scheduler[T]: ...
+    def signal(
+        self,
+        signum: SupportsIndex,
+        callback: Callable[[Signal[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Signal[T]: ...
+    def child(
+        self,
+        pid: SupportsIndex,
+        trace: object,
+        callback: Callable[[Child[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Child[T]: ...
+    def stat(
+        self,
+        path: _Path,
+        interval: _Seconds,
+        callback: Callable[[Stat[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Stat[T]: ...
+    def idle(
+        self,
+        callback: Callable[[Idle[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Idle[T]: ...
+    def prepare(
+        self,
+        callback: Callable[[Prepare[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Prepare[T]: ...
+    def check(
+        self,
+        callback: Callable[[Check[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Check[T]: ...
+    def embed(
+        self,
+        other: Loop,
+        callback: Callable[[Embed[T], int], object] | None = None,
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Embed[T]: ...
+    def fork(
+        self,
+        callback: Callable[[Fork[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Fork[T]: ...
+    def async_(
+        self,
+        callback: Callable[[Async[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Async[T]: ...
+    def cleanup(
+        self,
+        callback: Callable[[Cleanup[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> Cleanup[T]: ...
+
+class Watcher(Generic[T]):
+    callback: Callable[[Self, int], object] | None
+    data: T
+    priority: int
+    keepalive: bool
+    @property
+    def loop(self) -> Loop: ...
+    @property
+    def active(self) -> bool: ...
+    @property
+    def pending(self) -> bool: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def invoke(self, revents: SupportsIndex, /) -> None: ...
+    def feed(self, revents: SupportsIndex, /) -> None: ...
+    def clear(self) -> int: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+
+class Io(Watcher[T]):
+    def __init__(
+        self,
+        fd: _Fd,
+        events: SupportsIndex,
+        loop: Loop,
+        callback: Callable[[Io[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def set(self, fd: _Fd, events: SupportsIndex) -> None: ...
+    @property
+    def fd(self) -> int: ...
+    @property
+    def events(self) -> int: ...
+
+class Timer(Watcher[T]):
+    def __init__(
+        self,
+        after: _Seconds,
+        repeat: _Seconds,
+        loop: Loop,
+        callback: Callable[[Timer[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def set(self, after: _Seconds, repeat: _Seconds) -> None: ...
+    def reset(self) -> None: ...
+    repeat: float
+    @property
+    def remaining(self) -> float: ...
+
+class Periodic(Watcher[T]):
+    def __init__(
+        self,
+        offset: _Seconds,
+        interval: _Seconds,
+        loop: Loop,
+        callback: Callable[[Periodic[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def set(self, offset: _Seconds, interval: _Seconds) -> None: ...
+    def reset(self) -> None: ...
+    offset: float
+    interval: float
+    @property
+    def at(self) -> float: ...
+
+class Scheduler(Watcher[T]):
+    def __init__(
+        self,
+        scheduler: Callable[[Scheduler[T], float], float],
+        loop: Loop,
+        callback: Callable[[Scheduler[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def reset(self) -> None: ...
+    scheduler: Callable[[Scheduler[T], float], float]
+    @property
+    def at(self) -> float: ...
+
+class Signal(Watcher[T]):
+    def __init__(
+        self,
+        signum: SupportsIndex,
+        loop: Loop,
+        callback: Callable[[Signal[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def set(self, signum: SupportsIndex) -> None: ...
+    @property
+    def signum(self) -> int: ...
+
+class Child(Watcher[T]):
+    def __init__(
+        self,
+        pid: SupportsIndex,
+        trace: object,
+        loop: Loop,
+        callback: Callable[[Child[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def set(self, pid: SupportsIndex, trace: object) -> None: ...
+    rpid: int
+    rstatus: int
+    @property
+    def pid(self) -> int: ...
+    @property
+    def trace(self) -> bool: ...
+
+class Stat(Watcher[T]):
+    def __init__(
+        self,
+        path: _Path,
+        interval: _Seconds,
+        loop: Loop,
+        callback: Callable[[Stat[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def set(self, path: _Path, interval: _Seconds) -> None: ...
+    def stat(self) -> None: ...
+    @property
+    def path(self) -> str | bytes: ...
+    @property
+    def interval(self) -> float: ...
+    @property
+    def attr(self) -> StatResult | None: ...
+    @property
+    def current(self) -> StatResult | None: ...
+    @property
+    def previous(self) -> StatResult | None: ...
+
+class Idle(Watcher[T]):
+    def __init__(
+        self,
+        loop: Loop,
+        callback: Callable[[Idle[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+
+class Prepare(Watcher[T]):
+    def __init__(
+        self,
+        loop: Loop,
+        callback: Callable[[Prepare[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+
+class Check(Watcher[T]):
+    def __init__(
+        self,
+        loop: Loop,
+        callback: Callable[[Check[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+
+class Embed(Watcher[T]):
+    def __init__(
+        self,
+        other: Loop,
+        loop: Loop,
+        callback: Callable[[Embed[T], int], object] | None = None,
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def set(self, other: Loop) -> None: ...
+    def sweep(self) -> None: ...
+    @property
+    def other(self) -> Loop: ...
+
+class Fork(Watcher[T]):
+    def __init__(
+        self,
+        loop: Loop,
+        callback: Callable[[Fork[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+
+class Async(Watcher[T]):
+    def __init__(
+        self,
+        loop: Loop,
+        callback: Callable[[Async[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+    def send(self) -> None: ...
+    @property
+    def sent(self) -> bool: ...
+
+class Cleanup(Watcher[T]):
+    def __init__(
+        self,
+        loop: Loop,
+        callback: Callable[[Cleanup[T], int], object],
+        data: T = ...,
+        priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
+    ) -> None: ...
+
+@final
+class Once(Watcher[T]):
+    """Made by Loop.once() only."""
+
+@final
+class StatResult(tuple[int, ...]):
+    """dev, rdev, ino, size, nlink, mode, uid, gid, atime, mtime, ctime (whole seconds)."""
+
+    @property
+    def dev(self) -> int: ...
+    @property
+    def rdev(self) -> int: ...
+    @property
+    def ino(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def nlink(self) -> int: ...
+    @property
+    def mode(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def atime(self) -> float: ...
+    @property
+    def mtime(self) -> float: ...
+    @property
+    def ctime(self) -> float: ...
+    @property
+    def atime_ns(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def ctime_ns(self) -> int: ...
+    n_fields: Final[int]
+    n_sequence_fields: Final[int]
+    n_unnamed_fields: Final[int]
+
+EVFLAG_AUTO: Final[int]
+EVFLAG_NOENV: Final[int]
+EVFLAG_FORKCHECK: Final[int]
+EVFLAG_NOINOTIFY: Final[int]
+EVFLAG_SIGNALFD: Final[int]
+EVFLAG_NOSIGMASK: Final[int]
+EVFLAG_NOTIMERFD: Final[int]
+EVBACKEND_SELECT: Final[int]
+EVBACKEND_POLL: Final[int]
+EVBACKEND_EPOLL: Final[int]
+EVBACKEND_KQUEUE: Final[int]
+EVBACKEND_DEVPOLL: Final[int]
+EVBACKEND_PORT: Final[int]
+EVBACKEND_LINUXAIO: Final[int]
+EVBACKEND_IOURING: Final[int]
+EVBACKEND_ALL: Final[int]
+EVBACKEND_MASK: Final[int]
+EVRUN_NOWAIT: Final[int]
+EVRUN_ONCE: Final[int]
+EVBREAK_CANCEL: Final[int]
+EVBREAK_ONE: Final[int]
+EVBREAK_ALL: Final[int]
+EV_READ: Final[int]
+EV_WRITE: Final[int]
+EV_IO: Final[int]
+EV_TIMER: Final[int]
+EV_PERIODIC: Final[int]
+EV_SIGNAL: Final[int]
+EV_CHILD: Final[int]
+EV_STAT: Final[int]
+EV_IDLE: Final[int]
+EV_PREPARE: Final[int]
+EV_CHECK: Final[int]
+EV_EMBED: Final[int]
+EV_FORK: Final[int]
+EV_CLEANUP: Final[int]
+EV_ASYNC: Final[int]
+EV_CUSTOM: Final[int]
+EV_ERROR: Final[int]
+EV_UNDEF: Final[int]
+EV_NONE: Final[int]
+EV_MINPRI: Final[int]
+EV_MAXPRI: Final[int]

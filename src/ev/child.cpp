@@ -1,0 +1,210 @@
+// Child: libev's ev_child, on pidfds where the kernel has them.
+#include "ev/child.hpp"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <mutex>
+
+#include "ev/signals.hpp"
+
+namespace pyev::ev {
+
+using py::Ref;
+
+// What a shell and asyncio say of a process whose status somebody else took: exit code 255.
+static constexpr int kUnknownStatus = 255 << 8;
+
+// All active Child watchers of the process.
+static std::mutex mutex;
+static Child* children = nullptr;
+
+static int open_pidfd([[maybe_unused]] int pid) {
+#ifdef SYS_pidfd_open
+    return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+#else
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+bool Child::configure(PyObject* const* lead) {
+    int pid;
+    bool trace;
+    if (!py::to_int(lead[0], pid) || !py::to_bool(lead[1], trace) || !inactive()) return false;
+    if (pid < 0) return py::raise(PyExc_ValueError, "Child: pid must not be negative, not %d", pid);
+    pid_ = pid;
+    trace_ = trace;
+    rpid_ = rstatus_ = 0;
+    return true;
+}
+
+bool Child::begin() {
+    over_ = false;
+    handed_.clear();
+    if (pid_ && !trace_) {
+        pidfd_ = open_pidfd(pid_);
+        if (pidfd_ >= 0) return watch_pidfd();
+        if (errno != ENOSYS && errno != EPERM) return py::raise_errno(errno);
+    }
+    pidfd_ = -1;
+    return watch_sigchld();
+}
+
+bool Child::watch_pidfd() {
+    ev_io_set(io(), pidfd_, EV_READ);
+    if (!loop_->descriptors().start(&watch_)) {
+        close(std::exchange(pidfd_, -1));
+        return false;
+    }
+    enlist();
+    return true;
+}
+
+bool Child::watch_sigchld() {
+    if (!loop_->is_default())
+        return py::raise(loop_->state().error.get(),
+                         pid_ && !trace_ ? "without pidfds a Child needs the default loop"
+                                         : "a Child of any process, or with trace, needs the "
+                                           "default loop");
+    ev_signal_set(sigchld(), SIGCHLD);
+    if (!start_signal(loop_, sigchld())) return false;
+    enlist();
+    // What happened before is not signalled again.
+    ev_feed_event(loop_->ev(), &ev_, EV_SIGNAL);
+    return true;
+}
+
+void Child::end() {
+    dismiss();
+    if (pidfd_ < 0) return stop_signal(loop_, sigchld());
+    loop_->descriptors().stop(&watch_);
+    close(std::exchange(pidfd_, -1));
+}
+
+void Child::dead(Watch* watch) {
+    auto* self = static_cast<Child*>(watch->owner);
+    self->fail(EBADF);
+}
+
+void Child::enlist() {
+    std::lock_guard lock(mutex);
+    previous_child_ = nullptr;
+    next_child_ = children;
+    if (children) children->previous_child_ = this;
+    children = this;
+}
+
+void Child::dismiss() {
+    std::lock_guard lock(mutex);
+    (previous_child_ ? previous_child_->next_child_ : children) = next_child_;
+    if (next_child_) next_child_->previous_child_ = previous_child_;
+}
+
+bool Child::concerns(Status status) const {
+    bool traced = WIFSTOPPED(status.status) || WIFCONTINUED(status.status);
+    return (pid_ == 0 || pid_ == status.pid) && (trace_ || !traced);
+}
+
+// Those with a pidfd look by themselves, in their own thread; the others share a loop.
+void Child::hand_over(Child* collector, Status status) {
+    std::lock_guard lock(mutex);
+    for (Child* child = children; child; child = child->next_child_) {
+        if (child == collector || !child->concerns(status)) continue;
+        if (!child->handed_.push(status)) PyErr_WriteUnraisable(child->object());
+        if (child->pidfd_ < 0) ev_feed_event(child->loop_->ev(), &child->ev_, EV_SIGNAL);
+    }
+}
+
+bool Child::any_traces() {
+    std::lock_guard lock(mutex);
+    for (Child* child = children; child; child = child->next_child_)
+        if (child->trace_) return true;
+    return false;
+}
+
+bool Child::take_handed(Status& status) {
+    std::lock_guard lock(mutex);
+    if (handed_.empty()) return false;
+    status = handed_[0];
+    handed_.remove_first();
+    return true;
+}
+
+// The next status that concerns this watcher.
+bool Child::collect(Status& status) {
+    while (!over_) {
+        if (take_handed(status)) return true;
+        int traces = pid_ ? trace_ : any_traces();
+        int options = WNOHANG | (traces ? WUNTRACED | WCONTINUED : 0);
+        status.pid = waitpid(pid_ ? pid_ : -1, &status.status, options);
+        if (status.pid < 0 && errno == EINTR) continue;
+        if (status.pid > 0) {
+            hand_over(this, status);
+            if (concerns(status)) return true;
+            continue;
+        }
+        if (status.pid == 0 || pid_ == 0) return false;
+        // No such child: it has ended, and another thread has just collected it for us, or
+        // somebody else has collected it.
+        if (take_handed(status)) return true;
+        if (pidfd_ < 0) return false;
+        status = {pid_, kUnknownStatus};
+        return true;
+    }
+    return false;
+}
+
+// A pidfd stays readable, and the watcher active until it is stopped, as in libev.
+void Child::rest() {
+    over_ = true;
+    if (pidfd_ < 0) return;
+    loop_->descriptors().stop(&watch_);
+    ev_io_set(io(), pidfd_, 0);
+    if (!loop_->descriptors().start(&watch_)) PyErr_WriteUnraisable(object());
+}
+
+void Child::event(int revents) {
+    constexpr int readiness = EV_READ | EV_SIGNAL;
+    if (revents & ~readiness) return deliver(revents & ~readiness);
+    Ref self = Ref::borrow(object());
+    Loop* loop = loop_;
+    Status status;
+    while (loop_ == loop && is_active() && collect(status)) {
+        rpid_ = status.pid;
+        rstatus_ = status.status;
+        if (pid_ && !WIFSTOPPED(status.status) && !WIFCONTINUED(status.status)) rest();
+        deliver(EV_CHILD);
+    }
+}
+
+Ref Child::describe() {
+    return Ref::steal(PyUnicode_FromFormat("pid=%d%s", pid_, trace_ ? " trace" : ""));
+}
+
+Ref Child::get_pid() { return Ref::steal(PyLong_FromLong(pid_)); }
+Ref Child::get_trace() { return Ref::steal(PyBool_FromLong(trace_)); }
+Ref Child::get_rpid() { return Ref::steal(PyLong_FromLong(rpid_)); }
+bool Child::set_rpid(PyObject* rpid) { return py::to_int(rpid, rpid_); }
+Ref Child::get_rstatus() { return Ref::steal(PyLong_FromLong(rstatus_)); }
+bool Child::set_rstatus(PyObject* rstatus) { return py::to_int(rstatus, rstatus_); }
+
+static PyMethodDef methods[] = {
+    py::fast<&Watcher::set>("set", "set($self, pid, trace)\n--\n\n"),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+static PyGetSetDef getset[] = {
+    py::get<&Child::get_pid>("pid", ""),
+    py::get<&Child::get_trace>("trace", ""),
+    py::getset<&Child::get_rpid, &Child::set_rpid>("rpid", ""),
+    py::getset<&Child::get_rstatus, &Child::set_rstatus>("rstatus", ""),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+const py::TypeInfo Child::kType = {kName, "", methods, getset};
+
+}  // namespace pyev::ev

@@ -1,0 +1,152 @@
+// Finding closed descriptors before libev asserts on them.
+#include "ev/descriptors.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+#include "py/error.hpp"
+
+namespace pyev::ev {
+
+void Descriptors::init(struct ev_loop* loop, int hint) {
+    loop_ = loop;
+    always_all_ = !(ev_backend(loop) & (EVBACKEND_EPOLL | EVBACKEND_KQUEUE | EVBACKEND_PORT));
+    find_backend();
+    // Closing all descriptors takes epoll's with them, and that is noticed; elsewhere only the
+    // wake-up tells.
+    if (always_all_) find_wakeup(hint);
+}
+
+// An ev_embed learns the backend's descriptor when it starts: libev's one public way to it.
+void Descriptors::find_backend() {
+    backend_fd_ = -1;
+    if (!(ev_backend(loop_) & ev_embeddable_backends())) return;
+    ev_embed probe;
+    ev_embed_init(&probe, nullptr, loop_);
+    ev_embed_start(loop_, &probe);
+    backend_fd_ = probe.io.fd;
+    ev_embed_stop(loop_, &probe);
+    add_own(backend_fd_);
+}
+
+// Feeding an event to a descriptor nobody else watches makes libev's own watcher on it pending.
+void Descriptors::find_wakeup(int hint) {
+    for (int i = 0; i < hint + 64; ++i) {
+        int fd = (hint + i) % (hint + 64);
+        unsigned before = ev_pending_count(loop_);
+        ev_feed_fd_event(loop_, fd, EV_READ);
+        if (ev_pending_count(loop_) > before) {
+            ev_invoke_pending(loop_);  // reads the empty wake-up
+            return add_own(fd);
+        }
+    }
+}
+
+void Descriptors::add_own(int fd) {
+    struct stat status;
+    if (fstat(fd, &status) == 0) own_[own_size_++] = {fd, status.st_dev, status.st_ino};
+}
+
+bool Descriptors::own_alive() const {
+    for (int i = 0; i < own_size_; ++i) {
+        struct stat status;
+        if (fstat(own_[i].fd, &status) != 0 || status.st_dev != own_[i].device ||
+            status.st_ino != own_[i].inode)
+            return false;
+    }
+    return true;
+}
+
+int Descriptors::backend_fd() {
+    if (own_size_ == 0) find_backend();
+    return backend_fd_;
+}
+
+// epoll refuses itself and cycles or towers of epolls, and libev asserts that it does not: try
+// first. Only descriptors without a file type (epolls, eventfds, timerfds) come here.
+bool Descriptors::try_epoll([[maybe_unused]] int fd) {
+#ifdef __linux__
+    if (ev_backend(loop_) != EVBACKEND_EPOLL || backend_fd() < 0) return true;
+    epoll_event nothing = {};
+    if (epoll_ctl(backend_fd_, EPOLL_CTL_ADD, fd, &nothing) == 0)
+        epoll_ctl(backend_fd_, EPOLL_CTL_DEL, fd, &nothing);
+    else if (errno == ELOOP || errno == EINVAL)
+        return py::raise_errno(errno);
+#endif
+    return true;
+}
+
+bool Descriptors::start(Watch* watch) {
+    ev_io* io = watch->io;
+    struct stat status;
+    if (fstat(io->fd, &status) != 0) return py::raise_errno(errno);
+    if ((status.st_mode & S_IFMT) == 0 && !try_epoll(io->fd)) return false;
+    if (!entries_.extend(io->fd + 1)) return false;
+    Entry& entry = entries_[io->fd];
+    if (!entry.changed && !changed_.push(io->fd)) return false;
+    entry.changed = true;
+    // Closing a descriptor drops its kernel registration silently, so one that may be another
+    // file by now is registered anew (ev_io_set asks for that). A socket is known by its inode
+    // number; other kinds may share theirs.
+    int events = io->events & (EV_READ | EV_WRITE);
+    bool same =
+        S_ISSOCK(status.st_mode) && entry.inode == status.st_ino && entry.device == status.st_dev;
+    io->events = events;
+    if (!same) ev_io_set(io, io->fd, events);
+    entry.device = status.st_dev;
+    entry.inode = status.st_ino;
+    watch->next = entry.head;
+    entry.head = watch;
+    ev_io_start(loop_, io);
+    return true;
+}
+
+void Descriptors::stop(Watch* watch) {
+    ev_io_stop(loop_, watch->io);
+    size_t fd = static_cast<size_t>(watch->io->fd);
+    if (fd >= entries_.size()) return;
+    for (Watch** link = &entries_[fd].head; *link; link = &(*link)->next) {
+        if (*link != watch) continue;
+        *link = watch->next;
+        watch->next = nullptr;
+        return;
+    }
+}
+
+void Descriptors::bury(int fd) {
+    while (Watch* watch = entries_[fd].head) watch->dead(watch);
+}
+
+bool Descriptors::check(bool all) {
+    all = all || always_all_;
+    if (!all && changed_.empty()) return true;
+    if (own_size_ == 0) find_backend();
+    if (!own_alive()) return py::raise_errno(EBADF);
+    if (!all && changed_.size() == 1) {
+        int fd = changed_[0];
+        if (entries_[fd].head && fcntl(fd, F_GETFD) < 0) bury(fd);
+        return true;
+    }
+    // One system call for many: poll tells of closed descriptors whatever it is asked for.
+    scratch_.clear();
+    size_t size = all ? entries_.size() : changed_.size();
+    for (size_t i = 0; i < size; ++i) {
+        int fd = all ? static_cast<int>(i) : changed_[i];
+        if (entries_[fd].head && !scratch_.push({fd, 0, 0})) return false;
+    }
+    int found = scratch_.empty() ? 0 : poll(scratch_.begin(), scratch_.size(), 0);
+    for (pollfd& one : scratch_) {
+        if (found < 0 ? fcntl(one.fd, F_GETFD) < 0 : one.revents & POLLNVAL) bury(one.fd);
+    }
+    return true;
+}
+
+void Descriptors::polled() {
+    for (int fd : changed_) entries_[fd].changed = false;
+    changed_.clear();
+}
+
+}  // namespace pyev::ev

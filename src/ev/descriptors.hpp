@@ -1,0 +1,79 @@
+// The descriptors a loop watches, checked before libev sees them.
+//
+// Distribution builds of libev keep their assertions: a closed descriptor in a queued change
+// (epoll), in the poll set (poll), or re-armed after an event (io_uring) aborts the process. So
+// every active watch on a descriptor is listed here by number, and `check` finds the dead ones
+// just before libev looks. Used by one loop, on the thread that may use that.
+#pragma once
+
+#include <ev.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+#include "py/array.hpp"
+
+namespace pyev::ev {
+
+// One watch on one descriptor, owned by a watcher and listed while active.
+struct Watch {
+    ev_io* io;
+    void* owner;
+    // The descriptor was found closed: stop the watch and report it.
+    void (*dead)(Watch*);
+    Watch* next;
+};
+
+class Descriptors {
+ public:
+    // For a loop just made. `hint` is a number near which libev's wake-up descriptor lies.
+    void init(struct ev_loop* loop, int hint);
+
+    // Lists `watch` and starts its ev_io. OSError when the descriptor is closed, or cannot be
+    // watched by this backend.
+    [[nodiscard]] bool start(Watch* watch);
+    void stop(Watch* watch);
+
+    // Calls `dead` for each watch whose descriptor is closed; looks at those changed since the
+    // last poll, or at `all`. OSError when one that libev itself needs is gone.
+    [[nodiscard]] bool check(bool all);
+
+    // libev has taken over the changes and polls.
+    void polled();
+
+    // libev will make its kernel objects anew, with other numbers.
+    void forget_own() { own_size_ = 0; }
+
+    int backend_fd();
+    bool changed() const { return !changed_.empty(); }
+
+ private:
+    struct Entry {
+        Watch* head;
+        dev_t device;
+        ino_t inode;
+        bool changed;
+    };
+    struct Own {
+        int fd;
+        dev_t device;
+        ino_t inode;
+    };
+
+    [[nodiscard]] bool try_epoll(int fd);
+    void find_backend();
+    void find_wakeup(int hint);
+    void add_own(int fd);
+    bool own_alive() const;
+    void bury(int fd);
+
+    struct ev_loop* loop_ = nullptr;
+    bool always_all_ = false;  // the backend asserts on descriptors that nobody changed
+    Own own_[2] = {};          // what libev itself needs: the backend's and the wake-up's
+    int own_size_ = 0;
+    int backend_fd_ = -1;
+    py::Array<Entry> entries_;  // by descriptor
+    py::Array<int> changed_;
+    py::Array<pollfd> scratch_;
+};
+
+}  // namespace pyev::ev

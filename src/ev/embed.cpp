@@ -1,0 +1,147 @@
+// Embed: one loop in another.
+#include "ev/embed.hpp"
+
+#include <errno.h>
+
+namespace pyev::ev {
+
+using py::Ref;
+
+Embed::Embed() : watch_{&ev_, this, dead, nullptr} {
+    ev_prepare_init(&prepare_, on_prepare);
+    ev_set_priority(&prepare_, EV_MINPRI);
+    prepare_.data = this;
+    ev_fork_init(&fork_, on_fork);
+    fork_.data = this;
+}
+
+bool Embed::configure(PyObject* const* lead) {
+    State* state = this->state();
+    if (!state || !inactive()) return false;
+    if (!PyObject_TypeCheck(lead[0], state->type<Loop>()))
+        return py::raise(PyExc_TypeError, "Embed: other must be a pyev.Loop, not '%.200s'",
+                         Py_TYPE(lead[0])->tp_name);
+    auto* other = py::value_of<Loop>(lead[0]);
+    if (!other->alive()) return false;
+    if (!(ev_backend(other->ev()) & ev_embeddable_backends()))
+        return py::raise(state->error.get(), "%R cannot be embedded", lead[0]);
+    other_ = Ref::borrow(lead[0]);
+    return true;
+}
+
+// Whether `outer` is `inner`, or is embedded in it at any depth.
+static bool is_within(Loop* inner, Loop* outer, int depth) {
+    if (inner == outer || depth > 16) return true;
+    for (Watcher* watcher = inner->watchers(); watcher; watcher = watcher->next()) {
+        if (watcher->kind().event != EV_EMBED || !watcher->is_active()) continue;
+        Ref other = static_cast<Embed*>(watcher)->get_other();
+        if (is_within(py::value_of<Loop>(other.get()), outer, depth + 1)) return true;
+    }
+    return false;
+}
+
+bool Embed::begin() {
+    if (!other()->enter()) return false;
+    if (is_within(other(), loop_, 0))
+        return py::raise(loop_->state().error.get(), "%R cannot be embedded in itself",
+                         other_.get());
+    if (!watch_backend()) return false;
+    ev_prepare_start(loop_->ev(), &prepare_);
+    ev_unref(loop_->ev());
+    ev_fork_start(loop_->ev(), &fork_);
+    ev_unref(loop_->ev());
+    return true;
+}
+
+bool Embed::watch_backend() {
+    ev_io_set(&ev_, other()->descriptors().backend_fd(), EV_READ);
+    return loop_->descriptors().start(&watch_);
+}
+
+void Embed::unwatch_turns() {
+    ev_ref(loop_->ev());
+    ev_prepare_stop(loop_->ev(), &prepare_);
+    ev_ref(loop_->ev());
+    ev_fork_stop(loop_->ev(), &fork_);
+}
+
+void Embed::end() {
+    unwatch_turns();
+    loop_->descriptors().stop(&watch_);
+}
+
+void Embed::dead(Watch* watch) { static_cast<Embed*>(watch->owner)->fail(EBADF); }
+
+// One turn of the other loop. Python code runs here.
+bool Embed::turn() {
+    Ref self = Ref::borrow(object()), keep = other_;
+    return other()->enter() && other()->run(EVRUN_NOWAIT);
+}
+
+void Embed::turn_or_report() {
+    Ref self = Ref::borrow(object());
+    Loop* loop = loop_;
+    if (!turn()) loop->report(self.get());
+}
+
+// Changes of the other loop reach its backend before this one polls that.
+void Embed::on_prepare(struct ev_loop*, ev_prepare* ev, int) {
+    auto* self = static_cast<Embed*>(ev->data);
+    if (self->other()->closed())
+        self->stop_now();
+    else if (self->other()->descriptors().changed())
+        self->turn_or_report();
+}
+
+// The other loop makes its backend anew too, under another number.
+void Embed::on_fork(struct ev_loop*, ev_fork* ev, int) {
+    auto* self = static_cast<Embed*>(ev->data);
+    Loop* loop = self->loop_;
+    if (!loop->forked() || self->other()->closed()) return;
+    Ref keep = Ref::borrow(self->object());
+    (void)self->other()->reset();
+    self->turn_or_report();
+    if (!self->is_active()) return;
+    loop->descriptors().stop(&self->watch_);
+    if (self->watch_backend()) return;
+    self->unwatch_turns();
+    self->release_hold();
+    loop->fail();
+}
+
+void Embed::event(int revents) {
+    if (revents & EV_ERROR) return fail(0);
+    if (!(revents & EV_READ)) return deliver(revents);
+    if (callback_ && callback_.get() != Py_None)
+        deliver(EV_EMBED);
+    else if (!other()->closed())
+        turn_or_report();
+    else
+        stop_now();
+}
+
+Ref Embed::sweep() {
+    if (!turn()) return {};
+    return Ref::none();
+}
+
+Ref Embed::describe() {
+    return Ref::steal(PyUnicode_FromFormat("other=%R", other_ ? other_.get() : Py_None));
+}
+
+Ref Embed::get_other() { return other_ ? other_ : Ref::none(); }
+
+static PyMethodDef methods[] = {
+    py::fast<&Watcher::set>("set", "set($self, other)\n--\n\n"),
+    py::noargs<&Embed::sweep>("sweep", "sweep($self)\n--\n\n"),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+static PyGetSetDef getset[] = {
+    py::get<&Embed::get_other, py::Guard::kNone>("other", ""),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+const py::TypeInfo Embed::kType = {kName, "", methods, getset};
+
+}  // namespace pyev::ev

@@ -1,0 +1,70 @@
+// The pipe behind signal.set_wakeup_fd while a loop polls.
+#include "ev/interrupt.hpp"
+
+#include <Python.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "py/error.hpp"
+
+namespace pyev::ev {
+
+bool Interrupt::open(struct ev_loop* loop) {
+    if (loop_) return true;
+    int ends[2];
+    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return py::raise_errno(errno);
+    reader_ = ends[0];
+    writer_ = ends[1];
+    loop_ = loop;
+    ev_io_init(&io_, readable, reader_, EV_READ);
+    ev_set_priority(&io_, EV_MAXPRI);
+    io_.data = this;
+    ev_io_start(loop_, &io_);
+    ev_unref(loop_);
+    return true;
+}
+
+void Interrupt::close() {
+    if (!loop_) return;
+    leave();
+    ev_ref(loop_);
+    ev_io_stop(loop_, &io_);
+    ::close(reader_);
+    ::close(writer_);
+    loop_ = nullptr;
+}
+
+void Interrupt::enter() {
+    if (inside_) return;
+    py::ErrorGuard guard;
+    int previous = py::set_wakeup_fd(writer_);
+    if (previous < -1) return;
+    previous_ = previous;
+    inside_ = true;
+}
+
+void Interrupt::leave() {
+    if (!inside_) return;
+    py::ErrorGuard guard;
+    inside_ = false;
+    int ours = py::set_wakeup_fd(previous_);
+    if (ours < -1) py::set_wakeup_fd(previous_ = -1);  // the other's descriptor is closed by now
+    if (ours >= -1 && ours != writer_) py::set_wakeup_fd(ours);  // set meanwhile, to stay
+    if (previous_ >= 0) drain();
+}
+
+// Empties the pipe; bytes that somebody else waits for go on to them.
+void Interrupt::drain() {
+    char bytes[128];
+    ssize_t size;
+    while ((size = read(reader_, bytes, sizeof bytes)) > 0) {
+        if (previous_ >= 0 && write(previous_, bytes, size) < 0) continue;  // full: it wakes anyway
+    }
+}
+
+void Interrupt::readable(struct ev_loop*, ev_io* io, int) {
+    static_cast<Interrupt*>(io->data)->drain();
+}
+
+}  // namespace pyev::ev

@@ -1,0 +1,34 @@
+// Ctrl-C, and every other signal with a Python handler, ends a poll of the main thread.
+//
+// A signal that arrives just before the poll, or that another thread takes, interrupts no system
+// call. Python's C handler writes a byte to the "wake-up fd" (signal.set_wakeup_fd), so while a
+// loop runs that is a pipe which the loop watches. Whoever had set one before gets it back, and the
+// bytes that were meant for it.
+#pragma once
+
+#include <ev.h>
+
+namespace pyev::ev {
+
+class Interrupt {
+ public:
+    // Makes the pipe, once. OSError when there is none to be had.
+    [[nodiscard]] bool open(struct ev_loop* loop);
+    void close();
+
+    void enter();
+    void leave();
+
+ private:
+    static void readable(struct ev_loop*, ev_io* io, int);
+    void drain();
+
+    struct ev_loop* loop_ = nullptr;
+    ev_io io_ = {};
+    int reader_ = -1;
+    int writer_ = -1;
+    int previous_ = -1;
+    bool inside_ = false;
+};
+
+}  // namespace pyev::ev

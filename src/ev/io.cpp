@@ -1,0 +1,60 @@
+// Io: libev's ev_io.
+#include "ev/io.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+
+namespace pyev::ev {
+
+using py::Ref;
+
+static constexpr int kMask = EV_READ | EV_WRITE;
+
+static bool is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+
+bool Io::configure(PyObject* const* lead) {
+    int fd, events;
+    if (!py::to_fd(lead[0], fd) || !py::to_int(lead[1], events) || !inactive()) return false;
+    if (events & ~kMask)
+        return py::raise(state()->error.get(), "Io: events must be of EV_READ and EV_WRITE, not %d",
+                         events);
+    ev_io_set(&ev_, fd, events);
+    return true;
+}
+
+void Io::dead(Watch* watch) { static_cast<Io*>(watch->owner)->fail(EBADF); }
+
+void Io::event(int revents) {
+    if (revents & EV_ERROR) return fail(is_open(ev_.fd) ? 0 : EBADF);
+    // epoll reports a closed descriptor for ever when its file lives on under another number. To
+    // look now and then ends that, at no cost that can be measured.
+    if ((++delivered_ & 63) == 0 && is_active() && !is_open(ev_.fd)) return fail(EBADF);
+    deliver(revents);
+}
+
+static const char* events_name(int events) {
+    static constexpr const char* names[] = {"0", "EV_READ", "EV_WRITE", "EV_READ|EV_WRITE"};
+    return names[events & kMask];
+}
+
+Ref Io::describe() {
+    return Ref::steal(PyUnicode_FromFormat("fd=%d events=%s", ev_.fd, events_name(ev_.events)));
+}
+
+Ref Io::get_fd() { return Ref::steal(PyLong_FromLong(ev_.fd)); }
+Ref Io::get_events() { return Ref::steal(PyLong_FromLong(ev_.events & kMask)); }
+
+static PyMethodDef methods[] = {
+    py::fast<&Watcher::set>("set", "set($self, fd, events)\n--\n\n"),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+static PyGetSetDef getset[] = {
+    py::get<&Io::get_fd>("fd", ""),
+    py::get<&Io::get_events>("events", ""),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+const py::TypeInfo Io::kType = {kName, "", methods, getset};
+
+}  // namespace pyev::ev

@@ -1,0 +1,188 @@
+// Loop: a libev loop as a Python object.
+//
+// A loop is kept alive by its watchers, and knows them all (a list through them), so that close()
+// can stop and detach them; but it owns none of them, except the `once` ones that are under way.
+// One thread at a time may use it; while it runs that is the one that runs it, and `enter` turns
+// the others away. Callbacks of libev end in `report` or `fail`.
+#pragma once
+
+#include <Python.h>
+#include <ev.h>
+
+#include "ev/descriptors.hpp"
+#include "ev/interrupt.hpp"
+#include "ev/pause.hpp"
+#include "ev/state.hpp"
+#include "py/method.hpp"
+
+namespace pyev::ev {
+
+class Loop {
+ public:
+    static const py::TypeInfo kType;
+
+    ~Loop() {
+        destroy();
+        if (state_) state_->release();
+    }
+
+    bool init(py::Args args);
+    static py::Ref make_default(State& state, py::Args args);
+
+    // Whether the loop can be used at all, and by this thread. Else an exception is set.
+    [[nodiscard]] bool alive();
+    [[nodiscard]] bool enter();
+
+    struct ev_loop* ev() const { return ev_; }
+    State& state() const { return *state_; }
+    Descriptors& descriptors() { return descriptors_; }
+    PyObject* object() { return py::object_of(this); }
+    bool running() const { return ev_depth(ev_) > 0; }
+    bool closed() const { return !ev_; }
+    bool is_default() const { return state_ && state_->default_loop == this; }
+    // The process was forked since the last poll, or reset() was called.
+    bool forked() const;
+    // libev makes its kernel objects anew before the next poll.
+    bool rebuilding() const { return rebuild_; }
+
+    void link(Watcher* watcher);
+    void unlink(Watcher* watcher);
+    Watcher* watchers() const { return watchers_; }
+    // How many active watchers hold the loop running.
+    void count(int change) { holding_ += change; }
+    // Keeps a Once object until it is done.
+    [[nodiscard]] bool keep(PyObject* once);
+    void unkeep(PyObject* once);
+
+    // An exception was raised in a callback: what pyev 0.9's rules and `debug` say.
+    void report(PyObject* source);
+    // The exception that is set leaves start() (or invoke()), whatever `debug` is.
+    void fail();
+    // Schedulers whose next time is unknown are asked for it.
+    void settle() {
+        if (unsettled_) settle_all();
+    }
+    void unsettle();
+
+    // ev_run. False: an exception is set.
+    [[nodiscard]] bool run(int flags, int* remaining = nullptr);
+    // Runs `body`, which invokes callbacks, and raises what they raised.
+    template <class F>
+    [[nodiscard]] bool guarded(F body) {
+        Frame frame(this, false, false);
+        body();
+        return frame.finish();
+    }
+
+    void after_fork();
+    Loop* next() const { return next_; }
+
+    template <class F>
+    void each_ref(F f) {
+        f(callback_);
+        f(data_);
+        f(onces_);
+    }
+    void stop_for_clear() {}
+    bool unfinished() const { return false; }
+    void finalize() {}
+    py::Ref repr();
+
+    py::Ref start(py::Args args);
+    py::Ref stop(py::Args args);
+    py::Ref invoke();
+    py::Ref reset();
+    py::Ref close();
+    py::Ref enter_with();
+    py::Ref exit_with(py::Args args);
+    py::Ref now();
+    py::Ref update();
+    py::Ref suspend();
+    py::Ref resume();
+    py::Ref ref();
+    py::Ref unref();
+    py::Ref verify();
+    py::Ref feed_fd_event(py::Args args);
+    py::Ref feed_signal_event(PyObject* signum);
+    py::Ref once(py::Args args);
+    template <class T>
+    py::Ref make(py::Args args);
+
+    py::Ref get_callback() { return callback_ ? callback_ : py::Ref::none(); }
+    bool set_callback(PyObject* callback);
+    py::Ref get_data() { return data_ ? data_ : py::Ref::none(); }
+    bool set_data(PyObject* data);
+    py::Ref get_debug();
+    bool set_debug(PyObject* debug);
+    py::Ref get_io_interval();
+    bool set_io_interval(PyObject* interval);
+    py::Ref get_timeout_interval();
+    bool set_timeout_interval(PyObject* interval);
+    py::Ref get_backend();
+    py::Ref get_closed();
+    py::Ref get_default();
+    py::Ref get_depth();
+    py::Ref get_iteration();
+    py::Ref get_pending();
+
+ private:
+    // One activation of start() or invoke(): what it raises when it is over.
+    class Frame {
+     public:
+        Frame(Loop* loop, bool runs, bool waits);
+        ~Frame();
+        [[nodiscard]] bool finish();
+
+        py::Ref error;
+        const bool running;  // ev_run, which an exception has to break
+        const bool wait;     // polls may block
+     private:
+        Loop* loop_;
+        py::Ref keep_;
+        Frame* outer_;
+        unsigned long outer_owner_;
+    };
+
+    [[nodiscard]] bool create(unsigned flags);
+    void destroy();
+    void run_cleanups();
+
+    static void on_invoke(struct ev_loop* ev);
+    static void on_release(struct ev_loop* ev) noexcept;
+    static void on_acquire(struct ev_loop* ev) noexcept;
+    static void on_rebuild(struct ev_loop* ev, ev_fork* watcher, int);
+    static void on_wake(struct ev_loop*, ev_async*, int) {}
+    static void on_system_error(const char* message) noexcept;
+    void invoke_pending();
+    void before_poll();
+    void settle_all();
+    [[nodiscard]] bool can_rebuild();
+
+    struct ev_loop* ev_ = nullptr;
+    State* state_ = nullptr;
+    Frame* frame_ = nullptr;
+    PyThreadState* released_ = nullptr;  // while polling without the GIL
+    unsigned long owner_ = 0;            // the thread that has a frame
+    int system_error_ = 0;               // errno of a failed poll
+    bool debug_ = false;
+    bool orphaned_ = false;  // another thread ran it when the process was forked
+    bool rebuild_ = false;   // libev will make its kernel objects anew before the next poll
+    bool forked_ = false;
+    bool unsettled_ = false;
+    bool closing_ = false;
+    pid_t pid_ = 0;
+    long holding_ = 0;     // active watchers that keep it running
+    long references_ = 0;  // ref() less unref()
+    double timeout_interval_ = 0;
+    Watcher* watchers_ = nullptr;
+    Loop* previous_ = nullptr;
+    Loop* next_ = nullptr;
+    py::Ref callback_, data_, onces_;
+    Descriptors descriptors_;
+    Interrupt interrupt_;
+    Pause pause_;
+    ev_async wake_ = {};
+    ev_fork rebuilt_ = {};
+};
+
+}  // namespace pyev::ev

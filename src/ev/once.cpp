@@ -1,0 +1,97 @@
+// Once: what libev's ev_once does, and can be stopped.
+#include "ev/once.hpp"
+
+#include <errno.h>
+
+#include <cmath>
+
+namespace pyev::ev {
+
+using py::Ref;
+
+Once::Once() : watch_{io(), this, dead, nullptr} {
+    ev_init(&timeout_, on_timeout);
+    timeout_.data = this;
+}
+
+bool Once::configure(PyObject* const* lead) {
+    int fd = -1, events;
+    double after = -1;
+    if (lead[0] != Py_None && !py::to_fd(lead[0], fd)) return false;
+    if (!py::to_int(lead[1], events)) return false;
+    if (lead[2] != Py_None && !py::to_double(lead[2], after)) return false;
+    if (std::isnan(after)) return py::raise(PyExc_ValueError, "once: timeout must not be NaN");
+    if (fd < 0 && !(after >= 0))
+        return py::raise(PyExc_ValueError, "once: needs a descriptor or a timeout");
+    if (events & ~(EV_READ | EV_WRITE))
+        return py::raise(state()->error.get(),
+                         "once: events must be of EV_READ and EV_WRITE, not %d", events);
+    if (!inactive()) return false;
+    fd_ = fd;
+    events_ = events;
+    after_ = after;
+    return true;
+}
+
+bool Once::begin() {
+    if (!loop_->running()) ev_now_update(loop_->ev());
+    if (after_ >= 0) ev_timer_set(timer(), after_, 0.);
+    if (fd_ >= 0) {
+        ev_io_set(io(), fd_, events_);
+        if (!loop_->descriptors().start(&watch_)) return false;
+    }
+    if (!loop_->keep(object())) {
+        if (fd_ >= 0) loop_->descriptors().stop(&watch_);
+        return false;
+    }
+    if (after_ >= 0) {
+        ev_timer_start(loop_->ev(), timer());
+        timed_ = fd_ >= 0;
+        if (timed_) ev_unref(loop_->ev());
+    }
+    return true;
+}
+
+void Once::stop_timeout() {
+    if (!timed_) return;
+    timed_ = false;
+    ev_ref(loop_->ev());  // libev may have stopped it, but has not counted this
+    ev_timer_stop(loop_->ev(), &timeout_);
+}
+
+void Once::end() {
+    stop_timeout();
+    if (fd_ < 0)
+        ev_timer_stop(loop_->ev(), timer());
+    else
+        loop_->descriptors().stop(&watch_);
+    loop_->unkeep(object());
+}
+
+void Once::dead(Watch* watch) { static_cast<Once*>(watch->owner)->fail(EBADF); }
+
+void Once::on_timeout(struct ev_loop*, ev_timer* ev, int) {
+    static_cast<Once*>(ev->data)->event(EV_TIMER);
+}
+
+// The first event ends it; what else has come is told with it.
+void Once::event(int revents) {
+    if (revents & EV_ERROR) return fail(0);
+    Ref self = Ref::borrow(object());
+    revents |= ev_clear_pending(loop_->ev(), &ev_);
+    if (timed_) revents |= ev_clear_pending(loop_->ev(), &timeout_);
+    bool kept = is_active() || fd_ < 0;
+    stop_now();
+    if (kept) loop_->unkeep(object());
+    deliver(revents);
+}
+
+Ref Once::describe() {
+    Ref after = after_ < 0 ? Ref::none() : Ref::steal(PyFloat_FromDouble(after_));
+    if (!after) return {};
+    return Ref::steal(PyUnicode_FromFormat("fd=%d timeout=%S", fd_, after.get()));
+}
+
+const py::TypeInfo Once::kType = {kName, "", nullptr, nullptr};
+
+}  // namespace pyev::ev

@@ -1,0 +1,82 @@
+// The sleep that io_interval asks for.
+#include "ev/pause.hpp"
+
+#include <Python.h>
+#include <math.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "ev/watcher.hpp"
+
+namespace pyev::ev {
+
+static double monotonic() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+// Seconds until `watcher` has something to do that is not an event of the backend's.
+static double due_in(Watcher* watcher, struct ev_loop* loop) {
+    ev_watcher* base = watcher->base();
+    switch (watcher->kind().event) {
+        case EV_TIMER:
+            return ev_timer_remaining(loop, reinterpret_cast<ev_timer*>(base));
+        case EV_PERIODIC:
+            return ev_periodic_at(reinterpret_cast<ev_periodic*>(base)) - ev_now(loop);
+        case EV_ASYNC:
+            return ev_async_pending(reinterpret_cast<ev_async*>(base)) ? 0 : HUGE_VAL;
+        case EV_IDLE:
+            return 0;
+        default:
+            return HUGE_VAL;
+    }
+}
+
+void Pause::init(struct ev_loop* loop) {
+    loop_ = loop;
+    ev_prepare_init(&prepare_, before_poll);
+    ev_set_priority(&prepare_, EV_MINPRI);
+    prepare_.data = this;
+}
+
+void Pause::set(double interval) {
+    if (interval > 0 && interval_ <= 0) {
+        ev_prepare_start(loop_, &prepare_);
+        ev_unref(loop_);
+    } else if (interval <= 0 && interval_ > 0) {
+        ev_ref(loop_);
+        ev_prepare_stop(loop_, &prepare_);
+    }
+    interval_ = interval;
+}
+
+void Pause::before_poll(struct ev_loop*, ev_prepare* watcher, int) {
+    static_cast<Pause*>(watcher->data)->due_ = true;
+}
+
+void Pause::sleep(Watcher* watchers) {
+    due_ = false;
+    double delay = std::min(interval_ - (monotonic() - last_), 3600.0);
+    bool active = false;
+    ev_now_update(loop_);
+    for (Watcher* watcher = watchers; watcher && delay > 0; watcher = watcher->next()) {
+        if (!watcher->is_active()) continue;
+        active = true;
+        delay = std::min(delay, due_in(watcher, loop_));
+    }
+    if (!active || delay <= 0) return;
+    timespec time;
+    time.tv_sec = static_cast<time_t>(delay);
+    time.tv_nsec = static_cast<long>((delay - static_cast<double>(time.tv_sec)) * 1e9);
+    PyThreadState* thread = PyEval_SaveThread();
+    nanosleep(&time, nullptr);  // a signal ends it early
+    PyEval_RestoreThread(thread);
+}
+
+void Pause::polled() {
+    if (interval_ > 0) last_ = monotonic();
+}
+
+}  // namespace pyev::ev

@@ -1,0 +1,140 @@
+// Scheduler: libev's ev_periodic with a reschedule function in Python.
+#include "ev/scheduler.hpp"
+
+#include <cmath>
+
+namespace pyev::ev {
+
+using py::Ref;
+
+// Farther than libev ever waits, and finite.
+static constexpr double kFarFuture = 1e300;
+
+double Scheduler::reschedule(ev_periodic* ev, double) noexcept {
+    Scheduler* self = from(ev);
+    if (self->known_) return self->next_time_;
+    self->unsettled_ = true;
+    self->loop_->unsettle();
+    return kFarFuture;
+}
+
+// Asks the function for the next time. Python code runs here.
+bool Scheduler::ask() {
+    Ref self = Ref::borrow(object());
+    Loop* loop = loop_;
+    Ref keep = loop_ref_;
+    double now = ev_now(loop->ev());
+    Ref argument = Ref::steal(PyFloat_FromDouble(now));
+    if (!argument) return false;
+    Ref answer = py::call(scheduler_.get(), self.get(), argument.get());
+    double next;
+    if (!answer) return false;
+    if (!PyNumber_Check(answer.get()))
+        return py::raise(PyExc_TypeError, "scheduler of %R must return a number, not '%.200s'",
+                         self.get(), Py_TYPE(answer.get())->tp_name);
+    if (!py::to_double(answer.get(), next)) return false;
+    if (!(next >= now))
+        return py::raise(loop->state().error.get(),
+                         "scheduler of %R returned %R, which is before now (%R)", self.get(),
+                         answer.get(), argument.get());
+    if (loop_ != loop)
+        return py::raise(loop->state().error.get(), "scheduler of %R moved it to another loop",
+                         self.get());
+    next_time_ = std::fmin(next, kFarFuture);
+    return enter();
+}
+
+// Puts an active one where it belongs in libev's heap; what is pending stays so.
+void Scheduler::place() {
+    int pending = ev_clear_pending(loop_->ev(), &ev_);
+    known_ = true;
+    ev_periodic_again(loop_->ev(), &ev_);
+    known_ = false;
+    if (pending) ev_feed_event(loop_->ev(), &ev_, pending);
+}
+
+bool Scheduler::begin() {
+    if (!ask()) return false;
+    if (is_active()) return true;  // the function has started it
+    unsettled_ = false;
+    known_ = true;
+    ev_periodic_start(loop_->ev(), &ev_);
+    known_ = false;
+    return true;
+}
+
+// Asks, and stops the watcher when there is no answer.
+void Scheduler::ask_again() {
+    unsettled_ = false;
+    Ref self = Ref::borrow(object());
+    Loop* loop = loop_;
+    if (!ask()) {
+        if (loop_ == loop) stop_now();
+        return loop->report(scheduler_ ? scheduler_.get() : self.get());
+    }
+    if (is_active()) place();
+}
+
+bool Scheduler::settle() {
+    // One that is pending is asked when its event is delivered.
+    if (!unsettled_ || !is_active() || is_pending()) return false;
+    ask_again();
+    return true;
+}
+
+// The time has come, so the callback is called even when there is no next one.
+void Scheduler::event(int revents) {
+    if (revents & EV_ERROR) return fail(0);
+    Ref self = Ref::borrow(object());
+    if (unsettled_ && is_active()) ask_again();
+    if (loop_) deliver(revents);
+}
+
+Ref Scheduler::reset() {
+    if (!is_active()) return start();
+    if (!ask()) {
+        if (loop_) stop_now();
+        return {};
+    }
+    unsettled_ = false;
+    if (is_active()) {
+        ev_clear_pending(loop_->ev(), &ev_);
+        place();
+    }
+    return Ref::none();
+}
+
+bool Scheduler::configure(PyObject* const* lead) { return inactive() && set_scheduler(lead[0]); }
+
+Ref Scheduler::describe() {
+    if (!scheduler_) return Ref::steal(PyUnicode_FromString(""));
+    return Ref::steal(PyUnicode_FromFormat("scheduler=%R", scheduler_.get()));
+}
+
+Ref Scheduler::get_scheduler() { return scheduler_ ? scheduler_ : Ref::none(); }
+
+bool Scheduler::set_scheduler(PyObject* scheduler) {
+    if (!PyCallable_Check(scheduler))
+        return py::raise(PyExc_TypeError, "Scheduler: scheduler must be callable, not '%.200s'",
+                         Py_TYPE(scheduler)->tp_name);
+    scheduler_ = Ref::borrow(scheduler);
+    return true;
+}
+
+Ref Scheduler::get_at() { return Ref::steal(PyFloat_FromDouble(ev_periodic_at(&ev_))); }
+
+static PyMethodDef methods[] = {
+    py::noargs<&Scheduler::reset>("reset", "reset($self)\n--\n\n"),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+static PyGetSetDef getset[] = {
+    py::getset<&Scheduler::get_scheduler, &Scheduler::set_scheduler, py::Guard::kNone>("scheduler",
+                                                                                       ""),
+    py::get<&Scheduler::get_at>("at", ""),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+const py::TypeInfo Scheduler::kType = {kName, "", methods, getset};
+
+}  // namespace pyev::ev

@@ -1,0 +1,83 @@
+// The process's signals, shared out among loops.
+#include "ev/signals.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <mutex>
+
+namespace pyev::ev {
+
+namespace {
+
+struct Owner {
+    struct ev_loop* loop;
+    int watchers;
+    bool was_blocked;
+    struct sigaction before;     // when the first watcher started
+    struct sigaction installed;  // by libev
+};
+
+std::mutex mutex;
+Owner owners[NSIG];
+
+bool is_blocked(int signum) {
+    sigset_t mask;
+    pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+    return sigismember(&mask, signum) == 1;
+}
+
+}  // namespace
+
+bool to_signal(PyObject* object, int& signum) {
+    if (!py::to_int(object, signum)) return false;
+    sigset_t set;
+    sigemptyset(&set);
+    bool known = signum > 0 && signum < NSIG && sigaddset(&set, signum) == 0;
+    if (!known) return py::raise(PyExc_ValueError, "illegal signal number %d", signum);
+    return true;
+}
+
+bool start_signal(Loop* loop, ev_signal* watcher) {
+    std::lock_guard lock(mutex);
+    int signum = watcher->signum;
+    Owner& owner = owners[signum];
+    if (owner.watchers && owner.loop != loop->ev())
+        return py::raise(loop->state().error.get(), "signal %d is watched by another loop", signum);
+    if (!owner.watchers) {
+        sigaction(signum, nullptr, &owner.before);
+        owner.was_blocked = is_blocked(signum);
+    }
+    ev_signal_start(loop->ev(), watcher);
+    if (!owner.watchers++) {
+        owner.loop = loop->ev();
+        sigaction(signum, nullptr, &owner.installed);
+    }
+    return true;
+}
+
+void stop_signal(Loop* loop, ev_signal* watcher) {
+    std::lock_guard lock(mutex);
+    int signum = watcher->signum;
+    Owner& owner = owners[signum];
+    bool last = --owner.watchers == 0;
+    sigset_t one, mask;
+    struct sigaction now;
+    if (last) {
+        // SIG_DFL, which libev sets for a moment, must not meet the signal in this thread.
+        sigemptyset(&one);
+        sigaddset(&one, signum);
+        pthread_sigmask(SIG_BLOCK, &one, &mask);
+        sigaction(signum, nullptr, &now);
+    }
+    ev_signal_stop(loop->ev(), watcher);
+    if (last) {
+        // A handler that was installed over libev's stays.
+        bool ours = now.sa_handler == owner.installed.sa_handler;
+        sigaction(signum, ours ? &owner.before : &now, nullptr);
+        pthread_sigmask(owner.was_blocked ? SIG_BLOCK : SIG_UNBLOCK, &one, nullptr);
+        owner.loop = nullptr;
+    }
+}
+
+}  // namespace pyev::ev

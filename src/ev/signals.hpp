@@ -1,0 +1,21 @@
+// The process's signals, shared out among loops.
+//
+// libev gives one signal to one loop and asserts it; and when the last watcher of a signal stops,
+// it leaves SIG_DFL behind. This table refuses first, and puts back what was there before: Python's
+// handler, SIGINT's too, or the blocked mask. Process-wide, across interpreters, under one lock.
+#pragma once
+
+#include <ev.h>
+
+#include "ev/loop.hpp"
+
+namespace pyev::ev {
+
+// An int or a signal.Signals. ValueError for what is no signal's number.
+[[nodiscard]] bool to_signal(PyObject* object, int& signum);
+
+// ev_signal_start, or Error when another loop has that signal.
+[[nodiscard]] bool start_signal(Loop* loop, ev_signal* watcher);
+void stop_signal(Loop* loop, ev_signal* watcher);
+
+}  // namespace pyev::ev

@@ -1,0 +1,239 @@
+// Running a loop: what happens around libev's callbacks, from start() to the exception it raises.
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#endif
+
+#include "ev/watcher.hpp"
+
+namespace pyev::ev {
+
+using py::Ref;
+
+// The loop this thread polls, for libev's callback about failed system calls, which names none.
+static thread_local Loop* polling = nullptr;
+
+Loop::Frame::Frame(Loop* loop, bool runs, bool waits)
+    : running(runs),
+      wait(waits),
+      loop_(loop),
+      keep_(Ref::borrow(loop->object())),
+      outer_(std::exchange(loop->frame_, this)),
+      outer_owner_(std::exchange(loop->owner_, PyThread_get_thread_ident())) {}
+
+Loop::Frame::~Frame() {
+    loop_->frame_ = outer_;
+    loop_->owner_ = outer_owner_;
+}
+
+bool Loop::Frame::finish() {
+    if (!error) return true;
+    py::put_raised(error.release());
+    return false;
+}
+
+bool Loop::run(int flags, int* remaining) {
+    if (closing_) return py::raise(state_->error.get(), "%R is being closed", object());
+    Frame frame(this, true, !(flags & EVRUN_NOWAIT));
+    int active = ev_run(ev_, flags);
+    interrupt_.leave();
+    if (remaining) *remaining = active;
+    return frame.finish();
+}
+
+void Loop::fail() {
+    Ref error = Ref::steal(py::take_raised());
+    if (frame_->running) ev_break(ev_, EVBREAK_ONE);
+    if (!frame_->error) {
+        frame_->error = std::move(error);
+        return;
+    }
+    // The first one is raised, unless a later one is no Exception: Ctrl-C does not wait.
+    if (!PyObject_TypeCheck(error.get(), reinterpret_cast<PyTypeObject*>(PyExc_Exception)) &&
+        PyObject_TypeCheck(frame_->error.get(), reinterpret_cast<PyTypeObject*>(PyExc_Exception))) {
+        PyException_SetContext(error.get(), frame_->error.release());
+        frame_->error = std::move(error);
+        return;
+    }
+    py::put_raised(error.release());
+    PyErr_WriteUnraisable(object());
+}
+
+void Loop::report(PyObject* source) {
+    if (!debug_ && PyErr_ExceptionMatches(PyExc_Exception))
+        PyErr_WriteUnraisable(source);
+    else
+        fail();
+}
+
+// libev's callbacks.
+
+void Loop::on_system_error(const char*) noexcept {
+    if (polling) polling->system_error_ = errno;
+}
+
+void Loop::on_invoke(struct ev_loop* ev) { static_cast<Loop*>(ev_userdata(ev))->invoke_pending(); }
+
+void Loop::invoke_pending() {
+    // What ends start() now leaves the pending events for the next one.
+    if (int number = std::exchange(system_error_, 0)) {
+        (void)py::raise_errno(number);
+        return fail();
+    }
+    if (PyErr_CheckSignals() < 0) return fail();
+    settle();
+    if (ev_pending_count(ev_)) {
+        if (!callback_)
+            ev_invoke_pending(ev_);
+        else if (!py::call(callback_.get(), object()))
+            fail();
+    }
+    if (!frame_->error) before_poll();
+#ifdef PYEV_VERIFY
+    ev_verify(ev_);
+#endif
+}
+
+// The last code of ours before libev takes over changed descriptors and polls, unless Prepare or
+// Fork watchers come in between: then it runs again after them.
+void Loop::before_poll() {
+    if (frame_->wait && pause_.due()) pause_.sleep(watchers_);
+    if (frame_->wait && owner_ == state_->main_thread) {
+        if (!interrupt_.open(ev_)) return fail();
+        interrupt_.enter();
+        // Signals from here on end the poll; the ones before it are seen here.
+        if (PyErr_CheckSignals() < 0) return fail();
+    }
+    if (rebuild_ && !can_rebuild()) return fail();
+    if (!descriptors_.check(rebuild_)) fail();
+    polling = this;
+}
+
+void Loop::on_release(struct ev_loop* ev) noexcept {
+    auto* self = static_cast<Loop*>(ev_userdata(ev));
+    self->descriptors_.polled();
+    if (self->rebuild_) {
+        self->rebuild_ = self->forked_ = false;
+        self->pid_ = getpid();
+        self->descriptors_.forget_own();
+    }
+    if (self->frame_->wait) self->released_ = PyEval_SaveThread();
+}
+
+void Loop::on_acquire(struct ev_loop* ev) noexcept {
+    auto* self = static_cast<Loop*>(ev_userdata(ev));
+    int number = errno;  // libev looks at it after this
+    if (self->released_) PyEval_RestoreThread(std::exchange(self->released_, nullptr));
+    self->pause_.polled();
+    errno = number;
+}
+
+// A Fork watcher of our own: libev invokes those before it makes its kernel objects anew.
+void Loop::on_rebuild(struct ev_loop* ev, ev_fork*, int) {
+    static_cast<Loop*>(ev_userdata(ev))->rebuild_ = true;
+}
+
+bool Loop::forked() const { return forked_ || pid_ != getpid(); }
+
+// libev retries for ever when it cannot make them, so try first. It closes the old epoll before it
+// makes the new one; only after a fork it makes a wake-up too, and that needs a number more.
+bool Loop::can_rebuild() {
+#ifdef __linux__
+    int fd = forked() ? eventfd(0, EFD_CLOEXEC) : epoll_create1(EPOLL_CLOEXEC);
+    if (fd < 0) {
+        if (!forked() && (errno == EMFILE || errno == ENFILE)) return true;
+        return py::raise_errno(errno);
+    }
+    ::close(fd);
+#endif
+    return true;
+}
+
+void Loop::unsettle() {
+    unsettled_ = true;
+    ev_async_send(ev_, &wake_);  // no poll before they are settled
+}
+
+void Loop::settle_all() {
+    unsettled_ = false;
+    for (Watcher* watcher = watchers_; watcher;) {
+        // One that was settled ran Python code: begin again.
+        watcher = watcher->kind().settle(watcher) ? watchers_ : watcher->next();
+    }
+}
+
+void Loop::after_fork() {
+    unsigned long me = PyThread_get_thread_ident();
+    ev_loop_fork(ev_);
+    forked_ = true;
+    interrupt_.close();
+    if (owner_ && owner_ != me) orphaned_ = true;
+}
+
+// Lifecycle.
+
+// Two descriptors are needed, and libev would wait for the second for ever.
+static bool probe_descriptors(int& hint) {
+#ifdef __linux__
+    int first = eventfd(0, EFD_CLOEXEC), number = errno;
+    int second = first < 0 ? -1 : eventfd(0, EFD_CLOEXEC);
+    if (second < 0 && first >= 0) number = errno;
+    if (first >= 0) close(first);
+    if (second >= 0) close(second);
+    if (second < 0) return py::raise_errno(number);
+    hint = first;
+#else
+    int ends[2];
+    if (pipe(ends) != 0) return py::raise_errno(errno);
+    close(ends[0]);
+    close(ends[1]);
+    hint = ends[0];
+#endif
+    return true;
+}
+
+bool Loop::create(unsigned flags) {
+    int hint;
+    if (!probe_descriptors(hint)) return false;
+    ev_set_syserr_cb(on_system_error);
+    ev_ = ev_loop_new(flags);
+    if (!ev_)
+        return py::raise(state_->error.get(), "no event loop with flags %d can be made here",
+                         static_cast<int>(flags));
+    ev_set_userdata(ev_, this);
+    ev_async_init(&wake_, on_wake);
+    ev_async_start(ev_, &wake_);
+    ev_unref(ev_);
+    ev_fork_init(&rebuilt_, on_rebuild);
+    ev_set_priority(&rebuilt_, EV_MAXPRI);
+    ev_fork_start(ev_, &rebuilt_);
+    ev_unref(ev_);
+    descriptors_.init(ev_, hint);
+    pause_.init(ev_);
+    ev_set_invoke_pending_cb(ev_, on_invoke);
+    ev_set_loop_release_cb(ev_, on_release, on_acquire);
+    pid_ = getpid();
+    next_ = state_->loops;
+    if (next_) next_->previous_ = this;
+    state_->loops = this;
+    return true;
+}
+
+void Loop::destroy() {
+    if (ev_) {
+        // A Once is owned by the loop alone: kept until all are stopped.
+        Ref onces = std::move(onces_);
+        for (Watcher* watcher = watchers_; watcher; watcher = watcher->next()) watcher->stop_now();
+        pause_.close();
+        interrupt_.close();
+        ev_loop_destroy(std::exchange(ev_, nullptr));
+        (previous_ ? previous_->next_ : state_->loops) = next_;
+        if (next_) next_->previous_ = previous_;
+        if (state_->default_loop == this) state_->default_loop = nullptr;
+    }
+}
+
+}  // namespace pyev::ev

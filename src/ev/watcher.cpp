@@ -1,0 +1,290 @@
+// What all watchers share.
+#include "ev/watcher.hpp"
+
+#include <errno.h>
+
+#include <algorithm>
+
+namespace pyev::ev {
+
+using py::Ref;
+
+State* Watcher::state() { return loop_ ? &loop_->state() : State::of_type(Py_TYPE(object())); }
+
+bool Watcher::alive() {
+    if (loop_) return loop_->alive();
+    State* state = this->state();
+    return state && py::raise(state->error.get(), "%s.__init__() was not called", kind_->name);
+}
+
+bool Watcher::enter() { return loop_ ? loop_->enter() : alive(); }
+
+bool Watcher::inactive() {
+    if (!loop_ || loop_->closed() || !is_active()) return true;
+    return py::raise(loop_->state().error.get(), "%R is active: stop it first", object());
+}
+
+static bool check_callback(PyObject* callback, const Watcher::Kind& kind) {
+    if (PyCallable_Check(callback)) return true;
+    if (callback == Py_None && !kind.needs_callback) return true;
+    return py::raise(PyExc_TypeError, "%s: callback must be callable, not '%.200s'", kind.name,
+                     Py_TYPE(callback)->tp_name);
+}
+
+static int clamped(int priority) { return std::clamp(priority, EV_MINPRI, EV_MAXPRI); }
+
+bool Watcher::init(py::Args args, Loop* loop) {
+    constexpr int kMost = 8;
+    const int lead = kind_->lead_size;
+    const char* names[kMost];
+    std::copy_n(kind_->lead, lead, names);
+    constexpr const char* kShared[] = {"loop", "callback", "data", "priority", "keepalive"};
+    std::copy_n(kShared, 5, names + lead);
+    PyObject* slots[kMost] = {};
+    PyObject** shared = slots + lead;
+    if (loop) shared[0] = loop->object();
+    const char* short_name = kind_->name + 5;  // without "pyev."
+    if (!py::bind({short_name, names, lead + 5, lead + 4, lead + 1 + kind_->needs_callback}, args,
+                  slots))
+        return false;
+
+    if (!loop) {
+        State* state = this->state();
+        if (!state) return false;
+        if (!PyObject_TypeCheck(shared[0], state->type<Loop>()))
+            return py::raise(PyExc_TypeError, "%s: loop must be a pyev.Loop, not '%.200s'",
+                             kind_->name, Py_TYPE(shared[0])->tp_name);
+        loop = py::value_of<Loop>(shared[0]);
+    }
+    int priority = 0;
+    bool keepalive = true;
+    if (shared[1] && !check_callback(shared[1], *kind_)) return false;
+    if (shared[3] && !py::to_int(shared[3], priority)) return false;
+    if (shared[4] && !py::to_bool(shared[4], keepalive)) return false;
+    // From here on no Python code runs but in `configure`, which looks at the state after it.
+    if (!loop->enter() || !inactive()) return false;
+    if (loop_ && !loop_->closed() && loop_ != loop && !loop_->enter()) return false;
+    if (!kind_->configure(this, slots)) return false;
+    if (!loop->enter()) return false;
+
+    detach();
+    loop_ = loop;
+    loop_->link(this);
+    Ref old_loop = std::move(loop_ref_), old_callback = std::move(callback_), old_data;
+    loop_ref_ = Ref::borrow(shared[0]);
+    callback_ = Ref::borrow(shared[1]);
+    if (shared[2]) {
+        old_data = std::move(data_);
+        data_ = Ref::borrow(shared[2]);
+    }
+    priority_ = priority;
+    ev_set_priority(base(), clamped(priority));
+    keepalive_ = keepalive;
+    return true;
+}
+
+void Watcher::detach() {
+    if (!loop_) return;
+    stop_now();
+    loop_->unlink(this);
+    loop_ = nullptr;
+}
+
+void Watcher::stop_now() {
+    if (loop_->closed()) return;
+    if (is_active()) kind_->stop(this);
+    ev_clear_pending(loop_->ev(), base());
+    release_hold();
+}
+
+void Watcher::take_hold() {
+    if (!kind_->holds || hold_ != Hold::kNone) return;
+    hold_ = keepalive_ ? Hold::kHolds : Hold::kReleased;
+    if (keepalive_)
+        loop_->count(+1);
+    else
+        ev_unref(loop_->ev());
+}
+
+void Watcher::release_hold() {
+    Hold hold = std::exchange(hold_, Hold::kNone);
+    if (hold == Hold::kHolds) loop_->count(-1);
+    if (hold == Hold::kReleased) ev_ref(loop_->ev());
+}
+
+void Watcher::deliver(int revents) {
+    if (revents & EV_ERROR) return fail(0);
+    settle_hold();
+    if (!callback_ || callback_.get() == Py_None) return;
+    Ref self = Ref::borrow(object());
+    Loop* loop = loop_;
+    Ref callback = callback_;
+    Ref events = loop->state().revents(revents);
+    Ref result;
+    if (events) result = py::call(callback.get(), self.get(), events.get());
+    if (!result) loop->report(callback.get());
+}
+
+void Watcher::fail(int number) {
+    Ref self = Ref::borrow(object());
+    Loop* loop = loop_;
+    stop_now();
+    if (number)
+        (void)py::raise_errno(number, self.get());
+    else
+        (void)py::raise(loop->state().error.get(), "%R got EV_ERROR and was stopped", self.get());
+    loop->fail();
+}
+
+void Watcher::finalize() {
+    py::ErrorGuard guard;
+    Ref description = repr();
+    stop_now();
+    if (py::finalizing()) return;
+    if (!description || PyErr_ResourceWarning(object(), 1, "%U was dropped before it was stopped",
+                                              description.get()) < 0)
+        PyErr_WriteUnraisable(object());
+}
+
+Ref Watcher::repr() {
+    const char* name = Py_TYPE(object())->tp_name;
+    if (!loop_) return Ref::steal(PyUnicode_FromFormat("<%s not initialised>", name));
+    Ref description = kind_->describe(this);
+    if (!description) return {};
+    const char* space = PyUnicode_GetLength(description.get()) ? " " : "";
+    bool open = !loop_->closed();
+    return Ref::steal(PyUnicode_FromFormat("<%s%s%U%s%s at %p>", name, space, description.get(),
+                                           open && is_active() ? " active" : "",
+                                           open && is_pending() ? " pending" : "", object()));
+}
+
+// Python's methods.
+
+Ref Watcher::start() {
+    if (!is_active()) {
+        settle_hold();  // stopped by libev, and its callback not yet called
+        if (!kind_->start(this)) return {};
+        take_hold();
+    }
+    return Ref::none();
+}
+
+// Nothing to do on a closed loop, which has stopped it.
+Ref Watcher::stop() {
+    if (loop_ && loop_->closed()) return Ref::none();
+    if (!enter()) return {};
+    stop_now();
+    return Ref::none();
+}
+
+Ref Watcher::invoke(PyObject* revents) {
+    int events;
+    if (!py::to_int(revents, events) || !enter()) return {};
+    Ref self = Ref::borrow(object());
+    if (!loop_->guarded([&] { ev_invoke(loop_->ev(), base(), events); })) return {};
+    return Ref::none();
+}
+
+Ref Watcher::feed(PyObject* revents) {
+    int events;
+    if (!py::to_int(revents, events) || !enter()) return {};
+    ev_feed_event(loop_->ev(), base(), events);
+    return Ref::none();
+}
+
+Ref Watcher::clear() {
+    settle_hold();
+    return Ref::steal(PyLong_FromLong(ev_clear_pending(loop_->ev(), base())));
+}
+
+Ref Watcher::set(py::Args args) {
+    constexpr int kMost = 3;
+    PyObject* slots[kMost] = {};
+    int size = kind_->lead_size;
+    if (!inactive() || !py::bind({"set", kind_->lead, size, size, size}, args, slots)) return {};
+    if (!kind_->configure(this, slots) || !enter()) return {};
+    ev_clear_pending(loop_->ev(), base());
+    return Ref::none();
+}
+
+Ref Watcher::enter_with() {
+    if (!start()) return {};
+    return Ref::borrow(object());
+}
+
+Ref Watcher::exit_with(py::Args) { return stop(); }
+
+Ref Watcher::get_loop() { return loop_ref_ ? loop_ref_ : Ref::none(); }
+
+Ref Watcher::get_active() {
+    return Ref::steal(PyBool_FromLong(loop_ && !loop_->closed() && is_active()));
+}
+
+Ref Watcher::get_pending() {
+    return Ref::steal(PyBool_FromLong(loop_ && !loop_->closed() && is_pending()));
+}
+
+bool Watcher::set_callback(PyObject* callback) {
+    if (!check_callback(callback, *kind_)) return false;
+    callback_ = Ref::borrow(callback);
+    return true;
+}
+
+bool Watcher::set_data(PyObject* data) {
+    data_ = Ref::borrow(data);
+    return true;
+}
+
+Ref Watcher::get_priority() { return Ref::steal(PyLong_FromLong(priority_)); }
+
+bool Watcher::set_priority(PyObject* object) {
+    int priority;
+    if (!py::to_int(object, priority) || !enter()) return false;
+    if (is_active() || is_pending())
+        return py::raise(loop_->state().error.get(),
+                         "%R is active or pending: its priority cannot be changed", this->object());
+    priority_ = priority;
+    ev_set_priority(base(), clamped(priority));
+    return true;
+}
+
+Ref Watcher::get_keepalive() { return Ref::steal(PyBool_FromLong(keepalive_)); }
+
+bool Watcher::set_keepalive(PyObject* object) {
+    bool keepalive;
+    if (!py::to_bool(object, keepalive) || !enter()) return false;
+    keepalive_ = keepalive;
+    if (is_active()) {
+        release_hold();
+        take_hold();
+    }
+    return true;
+}
+
+static PyMethodDef methods[] = {
+    py::noargs<&Watcher::start>("start", "start($self)\n--\n\n"),
+    py::noargs<&Watcher::stop, py::Guard::kNone>("stop", "stop($self)\n--\n\n"),
+    py::onearg<&Watcher::invoke>("invoke", "invoke($self, revents, /)\n--\n\n"),
+    py::onearg<&Watcher::feed>("feed", "feed($self, revents, /)\n--\n\n"),
+    py::noargs<&Watcher::clear>("clear", "clear($self)\n--\n\n"),
+    py::noargs<&Watcher::enter_with>("__enter__", "__enter__($self)\n--\n\n"),
+    py::fast<&Watcher::exit_with, py::Guard::kNone>("__exit__",
+                                                    "__exit__($self, *details)\n--\n\n"),
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+static PyGetSetDef getset[] = {
+    py::get<&Watcher::get_loop, py::Guard::kNone>("loop", ""),
+    py::get<&Watcher::get_active, py::Guard::kNone>("active", ""),
+    py::get<&Watcher::get_pending, py::Guard::kNone>("pending", ""),
+    py::getset<&Watcher::get_callback, &Watcher::set_callback, py::Guard::kNone>("callback", ""),
+    py::getset<&Watcher::get_data, &Watcher::set_data, py::Guard::kNone, true>("data", ""),
+    py::getset<&Watcher::get_priority, &Watcher::set_priority, py::Guard::kNone>("priority", ""),
+    py::getset<&Watcher::get_keepalive, &Watcher::set_keepalive, py::Guard::kNone>("keepalive", ""),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+const py::TypeInfo Watcher::kType = {"pyev.Watcher", "", methods, getset};
+
+}  // namespace pyev::ev

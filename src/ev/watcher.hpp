@@ -1,0 +1,174 @@
+// Watcher: what all watchers share, compiled once; WatcherOf<E> adds the libev struct.
+//
+// A watcher lives as long as something in Python refers to it (pyev 0.9's rule): start() takes no
+// reference, and one that is dropped while active is stopped. It holds its loop and is linked into
+// the loop's list. A new kind of watcher writes its leading arguments (`kLead`, `configure`), how
+// it starts and stops, and its own attributes.
+#pragma once
+
+#include <Python.h>
+#include <ev.h>
+
+#include "ev/loop.hpp"
+#include "py/call.hpp"
+#include "py/method.hpp"
+
+namespace pyev::ev {
+
+class Watcher {
+ public:
+    static const py::TypeInfo kType;
+
+    // What tells one kind from another; made by `kind_of` from the kind's class.
+    struct Kind {
+        const char* name;
+        int event;                // its bit in revents
+        const char* const* lead;  // names of the leading arguments
+        int lead_size;
+        bool needs_callback;
+        bool holds;               // an active one keeps the loop running
+        bool (*start)(Watcher*);  // of an inactive one; false: an exception is set
+        void (*stop)(Watcher*);   // of an active one
+        bool (*configure)(Watcher*, PyObject* const* lead);
+        py::Ref (*describe)(Watcher*);
+        bool (*settle)(Watcher*);  // Scheduler's; true when there was something to do
+    };
+
+    [[nodiscard]] bool alive();
+    [[nodiscard]] bool enter();
+
+    // The libev struct, which every subclass has right behind this base.
+    ev_watcher* base() {
+        return reinterpret_cast<ev_watcher*>(reinterpret_cast<char*>(this) + sizeof(Watcher));
+    }
+    Loop* loop() const { return loop_; }
+    bool is_active() { return ev_is_active(base()); }
+    bool is_pending() { return ev_is_pending(base()); }
+    PyObject* object() { return py::object_of(this); }
+    const Kind& kind() const { return *kind_; }
+    Watcher* next() const { return next_; }
+
+    // Stops it and clears what is pending; nothing of it is left in libev.
+    void stop_now();
+    // Forgets the loop.
+    void detach();
+    // libev may have stopped it by itself (a timer that has fired): keep the books.
+    void settle_hold() {
+        if (hold_ != Hold::kNone && !is_active()) release_hold();
+    }
+
+    template <class F>
+    void each_ref(F f) {
+        f(loop_ref_);
+        f(callback_);
+        f(data_);
+    }
+    bool init(py::Args args, Loop* loop = nullptr);
+    void stop_for_clear() { detach(); }
+    bool unfinished() { return loop_ && (is_active() || is_pending()); }
+    void finalize();
+    py::Ref repr();
+
+    py::Ref start();
+    py::Ref stop();
+    py::Ref invoke(PyObject* revents);
+    py::Ref feed(PyObject* revents);
+    py::Ref clear();
+    py::Ref set(py::Args args);
+    py::Ref enter_with();
+    py::Ref exit_with(py::Args args);
+
+    py::Ref get_loop();
+    py::Ref get_active();
+    py::Ref get_pending();
+    py::Ref get_callback() { return callback_ ? callback_ : py::Ref::none(); }
+    bool set_callback(PyObject* callback);
+    py::Ref get_data() { return data_ ? data_ : py::Ref::none(); }
+    bool set_data(PyObject* data);
+    py::Ref get_priority();
+    bool set_priority(PyObject* priority);
+    py::Ref get_keepalive();
+    bool set_keepalive(PyObject* keepalive);
+
+ protected:
+    explicit Watcher(const Kind& kind) : kind_(&kind) {}
+    ~Watcher() { detach(); }
+
+    // Calls the callback. After this the watcher may be gone.
+    void deliver(int revents);
+    // EV_ERROR, or a dead descriptor: stopped, and start() raises.
+    void fail(int number);
+
+    enum class Hold : unsigned char { kNone, kHolds, kReleased };
+    void take_hold();
+    void release_hold();
+
+    const Kind* kind_;
+    Loop* loop_ = nullptr;
+    Watcher* previous_ = nullptr;
+    Watcher* next_ = nullptr;
+    py::Ref loop_ref_, callback_, data_;
+    int priority_ = 0;  // as given; libev's own field holds it clamped
+    bool keepalive_ = true;
+    Hold hold_ = Hold::kNone;
+
+    // Error when active: what may not be changed then. Ask after the last call into Python.
+    [[nodiscard]] bool inactive();
+    // The state of one that may not have a loop yet. Null: an exception is set.
+    State* state();
+
+    friend class Loop;
+};
+
+// Adds the libev struct. T provides kName, kEvent and, where it differs from what is here, kLead,
+// begin, end, configure, describe, event, each_ref.
+template <class T, class E, auto Start, auto Stop>
+class WatcherOf : public Watcher {
+ public:
+    static constexpr const char* const* kLead = nullptr;
+    static constexpr int kLeadSize = 0;
+    static constexpr bool kNeedsCallback = true;
+    static constexpr bool kHolds = true;
+
+    bool begin() {
+        Start(loop_->ev(), &ev_);
+        return true;
+    }
+    void end() { Stop(loop_->ev(), &ev_); }
+    bool configure(PyObject* const*) { return inactive(); }
+    py::Ref describe() { return py::Ref::steal(PyUnicode_FromString("")); }
+    bool settle() { return false; }
+    void event(int revents) { deliver(revents); }
+
+ protected:
+    WatcherOf() : Watcher(kKind) {
+        static_assert(sizeof(Watcher) % alignof(E) == 0);
+        ev_init(&ev_, on_event);
+    }
+
+    static T* from(E* ev) {
+        auto* watcher = reinterpret_cast<Watcher*>(reinterpret_cast<char*>(ev) - sizeof(Watcher));
+        return static_cast<T*>(watcher);
+    }
+    static void on_event(struct ev_loop*, E* ev, int revents) { from(ev)->event(revents); }
+
+    static constexpr Kind kKind = {
+        T::kName,
+        T::kEvent,
+        T::kLead,
+        T::kLeadSize,
+        T::kNeedsCallback,
+        T::kHolds,
+        [](Watcher* watcher) { return static_cast<T*>(watcher)->begin(); },
+        [](Watcher* watcher) { static_cast<T*>(watcher)->end(); },
+        [](Watcher* watcher, PyObject* const* lead) {
+            return static_cast<T*>(watcher)->configure(lead);
+        },
+        [](Watcher* watcher) { return static_cast<T*>(watcher)->describe(); },
+        [](Watcher* watcher) { return static_cast<T*>(watcher)->settle(); },
+    };
+
+    E ev_;
+};
+
+}  // namespace pyev::ev

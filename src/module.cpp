@@ -1,0 +1,209 @@
+// The extension module pyev._core: the one file that knows every type.
+#include <Python.h>
+#include <ev.h>
+
+#include "ev/async.hpp"
+#include "ev/check.hpp"
+#include "ev/child.hpp"
+#include "ev/cleanup.hpp"
+#include "ev/embed.hpp"
+#include "ev/fork.hpp"
+#include "ev/functions.hpp"
+#include "ev/idle.hpp"
+#include "ev/io.hpp"
+#include "ev/once.hpp"
+#include "ev/periodic.hpp"
+#include "ev/prepare.hpp"
+#include "ev/scheduler.hpp"
+#include "ev/signal.hpp"
+#include "ev/stat.hpp"
+#include "ev/state.hpp"
+#include "ev/timer.hpp"
+
+namespace pyev {
+
+using ev::State;
+using py::Ref;
+
+struct Constant {
+    const char* name;
+    int value;
+};
+
+#define PYEV_CONSTANT(name) {#name, static_cast<int>(name)}
+static constexpr Constant constants[] = {
+    PYEV_CONSTANT(EVFLAG_AUTO),
+    PYEV_CONSTANT(EVFLAG_NOENV),
+    PYEV_CONSTANT(EVFLAG_FORKCHECK),
+    PYEV_CONSTANT(EVFLAG_NOINOTIFY),
+    PYEV_CONSTANT(EVFLAG_SIGNALFD),
+    PYEV_CONSTANT(EVFLAG_NOSIGMASK),
+    PYEV_CONSTANT(EVFLAG_NOTIMERFD),
+    PYEV_CONSTANT(EVBACKEND_SELECT),
+    PYEV_CONSTANT(EVBACKEND_POLL),
+    PYEV_CONSTANT(EVBACKEND_EPOLL),
+    PYEV_CONSTANT(EVBACKEND_KQUEUE),
+    PYEV_CONSTANT(EVBACKEND_DEVPOLL),
+    PYEV_CONSTANT(EVBACKEND_PORT),
+    PYEV_CONSTANT(EVBACKEND_LINUXAIO),
+    PYEV_CONSTANT(EVBACKEND_IOURING),
+    PYEV_CONSTANT(EVBACKEND_ALL),
+    PYEV_CONSTANT(EVBACKEND_MASK),
+    PYEV_CONSTANT(EVRUN_NOWAIT),
+    PYEV_CONSTANT(EVRUN_ONCE),
+    PYEV_CONSTANT(EVBREAK_CANCEL),
+    PYEV_CONSTANT(EVBREAK_ONE),
+    PYEV_CONSTANT(EVBREAK_ALL),
+    PYEV_CONSTANT(EV_READ),
+    PYEV_CONSTANT(EV_WRITE),
+    PYEV_CONSTANT(EV_IO),
+    PYEV_CONSTANT(EV_TIMER),
+    PYEV_CONSTANT(EV_PERIODIC),
+    PYEV_CONSTANT(EV_SIGNAL),
+    PYEV_CONSTANT(EV_CHILD),
+    PYEV_CONSTANT(EV_STAT),
+    PYEV_CONSTANT(EV_IDLE),
+    PYEV_CONSTANT(EV_PREPARE),
+    PYEV_CONSTANT(EV_CHECK),
+    PYEV_CONSTANT(EV_EMBED),
+    PYEV_CONSTANT(EV_FORK),
+    PYEV_CONSTANT(EV_CLEANUP),
+    PYEV_CONSTANT(EV_ASYNC),
+    PYEV_CONSTANT(EV_CUSTOM),
+    PYEV_CONSTANT(EV_ERROR),
+    PYEV_CONSTANT(EV_UNDEF),
+    PYEV_CONSTANT(EV_NONE),
+    PYEV_CONSTANT(EV_MINPRI),
+    PYEV_CONSTANT(EV_MAXPRI),
+};
+#undef PYEV_CONSTANT
+
+template <class T, bool Closed = false>
+static bool add_type(PyObject* module, State& state) {
+    PyObject* base = nullptr;
+    if constexpr (!std::is_same_v<T, ev::Loop>)
+        base = reinterpret_cast<PyObject*>(state.type<ev::Watcher>());
+    Ref type = py::make_type<T, Closed>(module, base);
+    if (!type || PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type.get())) < 0)
+        return false;
+    state.types[ev::Types::index<T>()] = type;
+    return true;
+}
+
+static bool add_types(PyObject* module, State& state) {
+    Ref watcher = py::make_abstract_type<ev::Watcher>(module);
+    if (!watcher || PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(watcher.get())) < 0)
+        return false;
+    state.types[ev::Types::index<ev::Watcher>()] = watcher;
+    return add_type<ev::Loop>(module, state) && add_type<ev::Io>(module, state) &&
+           add_type<ev::Timer>(module, state) && add_type<ev::Periodic>(module, state) &&
+           add_type<ev::Scheduler>(module, state) && add_type<ev::Signal>(module, state) &&
+           add_type<ev::Child>(module, state) && add_type<ev::Stat>(module, state) &&
+           add_type<ev::Idle>(module, state) && add_type<ev::Prepare>(module, state) &&
+           add_type<ev::Check>(module, state) && add_type<ev::Embed>(module, state) &&
+           add_type<ev::Fork>(module, state) && add_type<ev::Async>(module, state) &&
+           add_type<ev::Cleanup>(module, state) && add_type<ev::Once, true>(module, state);
+}
+
+static bool add_values(PyObject* module, State& state) {
+    for (int bit = 0; bit < 32; ++bit) {
+        state.bits[bit] = Ref::steal(PyLong_FromLong(static_cast<int>(1u << bit)));
+        if (!state.bits[bit]) return false;
+    }
+    for (const Constant& constant : constants)
+        if (PyModule_AddIntConstant(module, constant.name, constant.value) < 0) return false;
+    state.error = Ref::steal(PyErr_NewExceptionWithDoc(
+        "pyev.Error", "libev cannot do that: the loop or watcher is in the wrong state for it.",
+        nullptr, nullptr));
+    state.stat_result = ev::Stat::make_result_type(module);
+    return state.error && state.stat_result &&
+           PyModule_AddObjectRef(module, "Error", state.error.get()) == 0 &&
+           PyModule_AddObjectRef(module, "StatResult", state.stat_result.get()) == 0 &&
+           PyModule_AddStringConstant(module, "__version__", PYEV_VERSION) == 0;
+}
+
+// Signals have Python handlers in the main interpreter's main thread only.
+static bool find_main_thread(State& state) {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) return true;
+    Ref threading = Ref::steal(PyImport_ImportModule("threading"));
+    Ref thread, ident;
+    if (threading)
+        thread = Ref::steal(PyObject_CallMethod(threading.get(), "main_thread", nullptr));
+    if (thread) ident = Ref::steal(PyObject_GetAttrString(thread.get(), "ident"));
+    if (!ident) return false;
+    state.main_thread = PyLong_AsUnsignedLong(ident.get());
+    return !PyErr_Occurred();
+}
+
+static bool register_fork(PyObject* module) {
+    Ref os = Ref::steal(PyImport_ImportModule("os"));
+    Ref add, hook, options, arguments = Ref::steal(PyTuple_New(0)), done;
+    if (os) add = Ref::steal(PyObject_GetAttrString(os.get(), "register_at_fork"));
+    hook = Ref::steal(PyCFunction_New(&ev::after_fork_function, module));
+    if (hook) options = Ref::steal(Py_BuildValue("{s:O}", "after_in_child", hook.get()));
+    if (add && arguments && options)
+        done = Ref::steal(PyObject_Call(add.get(), arguments.get(), options.get()));
+    return static_cast<bool>(done);
+}
+
+static int exec(PyObject* module) {
+    if (ev_version_major() != EV_VERSION_MAJOR || ev_version_minor() < 33) {
+        PyErr_Format(PyExc_ImportError, "pyev needs libev 4.33 or later, but found %d.%d",
+                     ev_version_major(), ev_version_minor());
+        return -1;
+    }
+    auto* state = new (std::nothrow) State;
+    *static_cast<State**>(PyModule_GetState(module)) = state;
+    if (!state) return PyErr_NoMemory(), -1;
+    bool done = add_values(module, *state) && add_types(module, *state) &&
+                find_main_thread(*state) && register_fork(module);
+    return done ? 0 : -1;
+}
+
+static int traverse(PyObject* module, visitproc visit, void* arg) {
+    State* state = State::of(module);
+    int result = 0;
+    if (state)
+        state->each_ref([&](Ref& ref) {
+            if (result == 0 && ref) result = visit(ref.get(), arg);
+        });
+    return result;
+}
+
+static int clear(PyObject* module) {
+    if (State* state = State::of(module)) state->each_ref([](Ref& ref) { ref = Ref(); });
+    return 0;
+}
+
+static void free_module(void* module) {
+    auto* self = static_cast<PyObject*>(module);
+    clear(self);
+    if (State* state = State::of(self)) state->release();
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, reinterpret_cast<void*>(exec)},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, nullptr},
+};
+
+static PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    "pyev._core",
+    "The native half of pyev: libev's loop and its watchers.",
+    sizeof(State*),
+    ev::functions,
+    slots,
+    traverse,
+    clear,
+    free_module,
+};
+
+}  // namespace pyev
+
+PyMODINIT_FUNC PyInit__core() {
+    pyev::ev::State::definition = &pyev::definition;
+    return PyModuleDef_Init(&pyev::definition);
+}

@@ -1,0 +1,43 @@
+// Python's error indicator is the only error channel: these set it and return what means "failed".
+#pragma once
+
+#include <Python.h>
+
+#include "py/compat.hpp"
+#include "py/ref.hpp"
+
+namespace pyev::py {
+
+// What a failing function returns, whatever its type: an empty Ref, false or nullptr.
+struct Failure {
+    operator Ref() const { return {}; }
+    operator bool() const { return false; }
+};
+
+template <class... A>
+[[nodiscard]] Failure raise(PyObject* type, const char* format, A... arguments) {
+    PyErr_Format(type, format, arguments...);
+    return {};
+}
+
+// errno as the subclass of OSError that fits it, with `filename` when there is one.
+[[nodiscard]] inline Failure raise_errno(int number, PyObject* filename = nullptr) {
+    errno = number;
+    PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, filename);
+    return {};
+}
+
+// Holds back the error indicator while code runs that may meet errors of its own.
+class ErrorGuard {
+ public:
+    ErrorGuard() : saved_(Ref::steal(take_raised())) {}
+    ErrorGuard(const ErrorGuard&) = delete;
+    ~ErrorGuard() {
+        if (saved_) put_raised(saved_.release());
+    }
+
+ private:
+    Ref saved_;
+};
+
+}  // namespace pyev::py

@@ -1,0 +1,164 @@
+// A Python object is a head and, behind it, an ordinary C++ value with constructor and destructor.
+//
+// The head stays outside the value, because a constructor may wipe the bytes it is built on,
+// reference count included. A type T says what it is in `static const TypeInfo kType`, lists its
+// references in `each_ref`, and gets tp_new, tp_init, vectorcall, tp_traverse, tp_clear and
+// tp_dealloc from here. What T provides:
+//
+//   template <class F> void each_ref(F f)   calls f(Ref&) for every reference it owns
+//   bool init(Args)                         __init__, which may run more than once
+//   void stop_for_clear()                   lets go of libev and descriptors, runs no Python code
+//   bool unfinished() const                 whether dropping it now deserves finalize()
+//   void finalize()                         the last words of an object dropped while unfinished
+//   Ref repr()
+#pragma once
+
+#include <Python.h>
+#include <structmember.h>
+
+#include <cstddef>
+#include <new>
+
+#include "py/args.hpp"
+#include "py/ref.hpp"
+
+namespace pyev::py {
+
+struct Head {
+    PyObject_HEAD
+    PyObject* weakrefs;
+};
+
+template <class T>
+T* value_of(PyObject* self) {
+    static_assert(sizeof(Head) % alignof(T) == 0);
+    return reinterpret_cast<T*>(reinterpret_cast<char*>(self) + sizeof(Head));
+}
+
+// Borrowed. `value` is the first (base) part of what lies behind the head.
+template <class T>
+PyObject* object_of(T* value) {
+    return reinterpret_cast<PyObject*>(reinterpret_cast<char*>(value) - sizeof(Head));
+}
+
+struct TypeInfo {
+    const char* name;
+    const char* doc;
+    PyMethodDef* methods;
+    PyGetSetDef* getset;
+};
+
+template <class T>
+struct Slots {
+    static PyObject* create(PyTypeObject* type, PyObject*, PyObject*) {
+        PyObject* self = type->tp_alloc(type, 0);
+        if (self) new (value_of<T>(self)) T();
+        return self;
+    }
+
+    static int init(PyObject* self, PyObject* tuple, PyObject* dict) {
+        return with_tuple(tuple, dict, [&](Args args) { return value_of<T>(self)->init(args); });
+    }
+
+    // type(...) without a tuple or a dictionary; subclasses take the two slots above.
+    static PyObject* vectorcall(PyObject* type, PyObject* const* values, size_t count,
+                                PyObject* names) {
+        Ref self = Ref::steal(create(reinterpret_cast<PyTypeObject*>(type), nullptr, nullptr));
+        if (!self) return nullptr;
+        if (!value_of<T>(self.get())->init(Args{values, PyVectorcall_NARGS(count), names}))
+            return nullptr;
+        return self.release();
+    }
+
+    static int traverse(PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(Py_TYPE(self));
+        int result = 0;
+        value_of<T>(self)->each_ref([&](Ref& ref) {
+            if (result == 0 && ref) result = visit(ref.get(), arg);
+        });
+        return result;
+    }
+
+    static int clear(PyObject* self) {
+        T* value = value_of<T>(self);
+        value->stop_for_clear();
+        value->each_ref([](Ref& ref) { ref = Ref(); });
+        return 0;
+    }
+
+    static void finalize(PyObject* self) {
+        T* value = value_of<T>(self);
+        if (value->unfinished()) value->finalize();
+    }
+
+    static void dealloc(PyObject* self) {
+        PyTypeObject* type = Py_TYPE(self);
+        T* value = value_of<T>(self);
+        if (value->unfinished() && PyObject_CallFinalizerFromDealloc(self) < 0) return;
+        PyObject_GC_UnTrack(self);
+        if (reinterpret_cast<Head*>(self)->weakrefs) PyObject_ClearWeakRefs(self);
+        value->stop_for_clear();
+        value->~T();
+        type->tp_free(self);
+        Py_DECREF(type);
+    }
+
+    static PyObject* repr(PyObject* self) { return value_of<T>(self)->repr().release(); }
+};
+
+inline PyMemberDef* members() {
+    static PyMemberDef rows[] = {
+        {"__weaklistoffset__", T_PYSSIZET, offsetof(Head, weakrefs), READONLY, nullptr},
+        {nullptr, 0, 0, 0, nullptr},
+    };
+    return rows;
+}
+
+// Immutable, so that no object changes its class to one of another layout.
+constexpr unsigned kTypeFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE;
+
+// T's Python type, as a subclass of `base` when there is one. A Closed one can be neither made nor
+// subclassed from Python.
+template <class T, bool Closed = false>
+Ref make_type(PyObject* module, PyObject* base = nullptr) {
+    const TypeInfo& info = T::kType;
+    using S = Slots<T>;
+    PyType_Slot slots[] = {
+        {Py_tp_doc, const_cast<char*>(info.doc)},
+        {Py_tp_methods, info.methods},
+        {Py_tp_getset, info.getset},
+        {Py_tp_members, members()},
+        {Py_tp_dealloc, reinterpret_cast<void*>(S::dealloc)},
+        {Py_tp_traverse, reinterpret_cast<void*>(S::traverse)},
+        {Py_tp_clear, reinterpret_cast<void*>(S::clear)},
+        {Py_tp_finalize, reinterpret_cast<void*>(S::finalize)},
+        {Py_tp_repr, reinterpret_cast<void*>(S::repr)},
+        {Closed ? 0 : Py_tp_init, reinterpret_cast<void*>(S::init)},
+        {Py_tp_new, reinterpret_cast<void*>(S::create)},
+        {0, nullptr},
+    };
+    constexpr unsigned flags = Closed ? Py_TPFLAGS_DISALLOW_INSTANTIATION : Py_TPFLAGS_BASETYPE;
+    PyType_Spec spec = {info.name, sizeof(Head) + sizeof(T), 0, kTypeFlags | flags, slots};
+    Ref type = Ref::steal(PyType_FromModuleAndSpec(module, &spec, base));
+    if (type && !Closed) reinterpret_cast<PyTypeObject*>(type.get())->tp_vectorcall = S::vectorcall;
+    return type;
+}
+
+// The Python type of a base class that has no instances of its own.
+template <class T>
+Ref make_abstract_type(PyObject* module) {
+    const TypeInfo& info = T::kType;
+    PyType_Slot slots[] = {
+        {Py_tp_doc, const_cast<char*>(info.doc)},
+        {Py_tp_methods, info.methods},
+        {Py_tp_getset, info.getset},
+        {Py_tp_members, members()},
+        {Py_tp_traverse, reinterpret_cast<void*>(Slots<T>::traverse)},
+        {0, nullptr},
+    };
+    constexpr unsigned flags = Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    PyType_Spec spec = {info.name, sizeof(Head) + sizeof(T), 0, kTypeFlags | flags, slots};
+    return Ref::steal(PyType_FromModuleAndSpec(module, &spec, nullptr));
+}
+
+}  // namespace pyev::py
