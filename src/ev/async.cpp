@@ -15,15 +15,33 @@ Ref Async::send() {
 Ref Async::get_sent() { return Ref::steal(PyBool_FromLong(ev_async_pending(&ev_))); }
 
 static PyMethodDef methods[] = {
-    py::noargs<&Async::send, py::Guard::kAlive>("send", "send($self)\n--\n\n"),
+    py::noargs<&Async::send, py::Guard::kAlive>("send", R"(send($self, /)
+--
+
+Wake the loop and make the watcher pending. From any thread, and from signal handlers.
+
+Does nothing lasting if the watcher is not active. Cheap when a send is already on its way.
+Raises Error when the loop is closed. libev manual: ev_async_send.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::get<&Async::get_sent>("sent", ""),
+    py::get<&Async::get_sent>(
+        "sent", R"(Whether send() was called and the loop has not yet noticed it. Read-only.
+
+libev manual: ev_async_pending.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Async::kType = {kName, "", methods, getset};
+const py::TypeInfo Async::kType = {
+    kName, R"(Async(loop, callback, data=None, priority=0, *, keepalive=True)
+--
+
+Calls callback(watcher, EV_ASYNC) in the loop's thread after send() was called in any other.
+
+Several sends before the callback runs are one call: pass data in a queue beside it.
+Raises TypeError for a wrong loop or callback.
+libev manual: "ev_async - how to wake up an event loop".)",
+    methods, getset};
 
 }  // namespace pyev::ev

@@ -193,18 +193,39 @@ Ref Child::get_rstatus() { return Ref::steal(PyLong_FromLong(rstatus_)); }
 bool Child::set_rstatus(PyObject* rstatus) { return py::to_int(rstatus, rstatus_); }
 
 static PyMethodDef methods[] = {
-    py::fast<&Watcher::set>("set", "set($self, pid, trace)\n--\n\n"),
+    py::fast<&Watcher::set>("set", R"(set($self, /, pid, trace)
+--
+
+Watch another process from the next start() on. Raises Error while active, and as Child().)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::get<&Child::get_pid>("pid", ""),
-    py::get<&Child::get_trace>("trace", ""),
-    py::getset<&Child::get_rpid, &Child::set_rpid>("rpid", ""),
-    py::getset<&Child::get_rstatus, &Child::set_rstatus>("rstatus", ""),
+    py::get<&Child::get_pid>("pid",
+                             R"(The process watched, 0 for any. Read-only: set() changes it.)"),
+    py::get<&Child::get_trace>(
+        "trace",
+        R"(Whether stops and continuations are reported too. Read-only: set() changes it.)"),
+    py::getset<&Child::get_rpid, &Child::set_rpid>(
+        "rpid", R"(The process the last event was about; 0 before. Writable.)"),
+    py::getset<&Child::get_rstatus, &Child::set_rstatus>(
+        "rstatus",
+        R"(Its status as os.waitpid() gives it, for os.waitstatus_to_exitcode(); 0 before. Writable.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Child::kType = {kName, "", methods, getset};
+const py::TypeInfo Child::kType = {
+    kName, R"(Child(pid, trace, loop, callback, data=None, priority=0, *, keepalive=True)
+--
+
+Calls callback(watcher, EV_CHILD) when a child process has ended; rpid and rstatus then say how.
+
+pid: the child's, or 0 for any. trace true: also when it was stopped or continued. One pid without
+trace works on any loop, by a pidfd; pid 0 and trace need default_loop(), and Error is raised
+elsewhere. The process is reaped: don't wait for it elsewhere; if that happened, rstatus is 0xff00.
+A one-pid Child without trace is to be stopped by its callback or by hand once the process ended.
+Raises ValueError for a negative pid; start() raises ProcessLookupError for one that does not exist.
+libev manual: "ev_child - watch out for process status changes".)",
+    methods, getset};
 
 }  // namespace pyev::ev

@@ -11,6 +11,15 @@ bool Cleanup::begin() {
     return true;
 }
 
-const py::TypeInfo Cleanup::kType = {kName, "", nullptr, nullptr};
+const py::TypeInfo Cleanup::kType = {
+    kName, R"(Cleanup(loop, callback, data=None, priority=0, *, keepalive=True)
+--
+
+Calls callback(watcher, EV_CLEANUP) when its loop is closed by close() or the end of `with`.
+
+Never called when the loop is collected or the interpreter exits. As in libev, an active one does
+not keep the loop running. Raises TypeError for a wrong loop or callback.
+libev manual: "ev_cleanup - even the best things end".)",
+    nullptr, nullptr};
 
 }  // namespace pyev::ev

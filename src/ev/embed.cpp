@@ -132,16 +132,36 @@ Ref Embed::describe() {
 Ref Embed::get_other() { return other_ ? other_ : Ref::none(); }
 
 static PyMethodDef methods[] = {
-    py::fast<&Watcher::set>("set", "set($self, other)\n--\n\n"),
-    py::noargs<&Embed::sweep>("sweep", "sweep($self)\n--\n\n"),
+    py::fast<&Watcher::set>("set", R"(set($self, /, other)
+--
+
+Embed another loop from the next start() on. Raises Error while active, and as Embed().)"),
+    py::noargs<&Embed::sweep>("sweep", R"(sweep($self, /)
+--
+
+Let the embedded loop take one turn without waiting, as its start(EVRUN_NOWAIT) would.
+
+Raises Error when either loop is closed. libev manual: ev_embed_sweep.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::get<&Embed::get_other, py::Guard::kNone>("other", ""),
+    py::get<&Embed::get_other, py::Guard::kNone>(
+        "other", R"(The embedded Loop. Read-only: set() changes it.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Embed::kType = {kName, "", methods, getset};
+const py::TypeInfo Embed::kType = {
+    kName, R"(Embed(other, loop, callback=None, data=None, priority=0, *, keepalive=True)
+--
+
+Runs the loop `other` inside `loop`: when one of other's descriptors is ready, it takes a turn.
+
+other: a Loop whose backend is among embeddable_backends(). With a callback, callback(watcher,
+EV_EMBED) is called instead and calls sweep() itself. Timers of `other` are looked at in these
+turns only. Raises Error when `other` cannot be embedded or is `loop`, TypeError for what is no
+Loop; start() raises Error when `other` is closed.
+libev manual: "ev_embed - when one backend isn't enough...".)",
+    methods, getset};
 
 }  // namespace pyev::ev

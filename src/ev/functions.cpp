@@ -71,19 +71,79 @@ static PyObject* after_fork(PyObject* module, PyObject*) {
 PyMethodDef after_fork_function = {"after_fork", after_fork, METH_NOARGS, nullptr};
 
 PyMethodDef functions[] = {
-    {"version", version, METH_NOARGS, "version($module)\n--\n\n"},
-    {"abi_version", abi_version, METH_NOARGS, "abi_version($module)\n--\n\n"},
-    {"time", time, METH_NOARGS, "time($module)\n--\n\n"},
-    {"sleep", sleep, METH_O, "sleep($module, interval, /)\n--\n\n"},
+    {"version", version, METH_NOARGS, R"(version()
+--
+
+Return pyev's version as a string; the same as pyev.__version__.
+
+libev manual: "GLOBAL FUNCTIONS" (for libev's own, see abi_version).)"},
+    {"abi_version", abi_version, METH_NOARGS, R"(abi_version()
+--
+
+Return (major, minor), the version of the libev that is linked, as two integers.
+
+It is libev's interface version: (4, 33) for libev 4.33.
+libev manual: "GLOBAL FUNCTIONS".)"},
+    {"time", time, METH_NOARGS, R"(time()
+--
+
+Return the wall-clock time in seconds since the epoch, freshly read.
+
+Loop.now() is the time its callbacks count from, and needs no system call.
+libev manual: "GLOBAL FUNCTIONS".)"},
+    {"sleep", sleep, METH_O, R"(sleep(interval, /)
+--
+
+Block the calling thread for interval seconds, with the GIL released.
+
+No loop runs meanwhile in this thread: it is for programs, not for callbacks.
+Raises ValueError when interval is negative or NaN, TypeError when it is not a number; warns
+(RuntimeWarning) above one day, the longest that libev promises.
+libev manual: "GLOBAL FUNCTIONS".)"},
     {"supported_backends", backends<ev_supported_backends>, METH_NOARGS,
-     "supported_backends($module)\n--\n\n"},
+     R"(supported_backends()
+--
+
+Return the EVBACKEND_* bits that the linked libev was compiled with.
+
+The running kernel may lack one of them. libev manual: "GLOBAL FUNCTIONS".)"},
     {"recommended_backends", backends<ev_recommended_backends>, METH_NOARGS,
-     "recommended_backends($module)\n--\n\n"},
+     R"(recommended_backends()
+--
+
+Return the EVBACKEND_* bits that libev tries when a loop is made without naming any.
+
+libev manual: "GLOBAL FUNCTIONS".)"},
     {"embeddable_backends", backends<ev_embeddable_backends>, METH_NOARGS,
-     "embeddable_backends($module)\n--\n\n"},
-    {"feed_signal", feed_signal, METH_O, "feed_signal($module, signum, /)\n--\n\n"},
+     R"(embeddable_backends()
+--
+
+Return the EVBACKEND_* bits whose loops can be embedded in another by an Embed watcher.
+
+Some may be missing here: combine with supported_backends().
+libev manual: "GLOBAL FUNCTIONS" and "ev_embed - when one backend isn't enough...".)"},
+    {"feed_signal", feed_signal, METH_O, R"(feed_signal(signum, /)
+--
+
+Pretend that this process received signum: its Signal watchers fire in their loop's next turn.
+
+Callable at any time, from any thread and from Python's signal handlers; does nothing when no
+loop watches signum. The kernel is not involved: no handler runs, nothing is killed.
+Raises ValueError for a number that is no signal, TypeError for what is not an integer.
+libev manual: "GLOBAL FUNCTIONS".)"},
     {"default_loop", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(default_loop)),
-     METH_FASTCALL | METH_KEYWORDS, "default_loop($module, ...)\n--\n\n"},
+     METH_FASTCALL | METH_KEYWORDS,
+     R"(default_loop(flags=0, callback=None, data=None, io_interval=0.0, timeout_interval=0.0, debug=False)
+--
+
+Return the process's default loop, making it with these arguments if there is none.
+
+Later calls return the same loop and do not look at their arguments; they warn (RuntimeWarning)
+when given some. The loop lives as long as something refers to it or to one of its watchers;
+after that, or after its close(), the next call makes a new one.
+It differs from other loops in one thing: a Child may watch pid 0 or trace stops there. Making it
+installs no SIGCHLD handler. Raises what Loop() raises; a failed call can be tried again.
+libev manual: "FUNCTIONS CONTROLLING EVENT LOOPS".)"},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -45,16 +45,35 @@ Ref Io::get_fd() { return Ref::steal(PyLong_FromLong(ev_.fd)); }
 Ref Io::get_events() { return Ref::steal(PyLong_FromLong(ev_.events & kMask)); }
 
 static PyMethodDef methods[] = {
-    py::fast<&Watcher::set>("set", "set($self, fd, events)\n--\n\n"),
+    py::fast<&Watcher::set>("set", R"(set($self, /, fd, events)
+--
+
+Watch another fd or other events from the next start() on.
+
+Allowed on a pending watcher, whose old event is dropped; Error on an active one.
+Raises as Io() does.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::get<&Io::get_fd>("fd", ""),
-    py::get<&Io::get_events>("events", ""),
+    py::get<&Io::get_fd>("fd", R"(The descriptor's number. Read-only: set() changes it.)"),
+    py::get<&Io::get_events>(
+        "events", R"(EV_READ and EV_WRITE bits, as given. Read-only: set() changes them.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Io::kType = {kName, "", methods, getset};
+const py::TypeInfo Io::kType = {
+    kName, R"(Io(fd, events, loop, callback, data=None, priority=0, *, keepalive=True)
+--
+
+Calls callback(watcher, revents) in each turn in which fd is readable or writable.
+
+fd: a number or an object with fileno(). events: EV_READ, EV_WRITE, both, or 0 for none.
+Raises TypeError for a wrong type of fd, ValueError for a negative one, OverflowError for one that
+no C int holds, Error for other bits in events. start() raises OSError (EBADF) when fd is not open.
+Stop the watcher before closing its fd. If the fd is closed all the same, the watcher is stopped
+and Loop.start() raises OSError (EBADF); libev would abort.
+libev manual: "ev_io - is this file descriptor readable or writable?".)",
+    methods, getset};
 
 }  // namespace pyev::ev

@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "ev/backend.hpp"
-#include "ev/once.hpp"
 #include "ev/signals.hpp"
 #include "ev/watcher.hpp"
 
@@ -297,77 +296,5 @@ Ref Loop::get_default() { return Ref::steal(PyBool_FromLong(is_default())); }
 Ref Loop::get_depth() { return Ref::steal(PyLong_FromLong(ev_depth(ev_))); }
 Ref Loop::get_iteration() { return Ref::steal(PyLong_FromUnsignedLong(ev_iteration(ev_))); }
 Ref Loop::get_pending() { return Ref::steal(PyLong_FromUnsignedLong(ev_pending_count(ev_))); }
-
-// Factories.
-
-template <class T>
-Ref Loop::make(py::Args args) {
-    PyTypeObject* type = state_->type<T>();
-    Ref watcher = Ref::steal(type->tp_new(type, nullptr, nullptr));
-    if (!watcher || !py::value_of<Watcher>(watcher.get())->init(args, this)) return {};
-    return watcher;
-}
-
-Ref Loop::once(py::Args args) {
-    Ref once = Ref::steal(py::Slots<Once>::create(state_->type<Once>(), nullptr, nullptr));
-    if (!once) return {};
-    auto* watcher = py::value_of<Watcher>(once.get());
-    if (!watcher->init(args, this) || !watcher->start()) return {};
-    return once;
-}
-
-static PyMethodDef methods[] = {
-    py::fast<&Loop::start>("start", "start($self, flags=0)\n--\n\n"),
-    py::fast<&Loop::stop>("stop", "stop($self, how=EVBREAK_ONE)\n--\n\n"),
-    py::noargs<&Loop::invoke>("invoke", "invoke($self)\n--\n\n"),
-    py::noargs<&Loop::reset>("reset", "reset($self)\n--\n\n"),
-    py::noargs<&Loop::close, py::Guard::kNone>("close", "close($self)\n--\n\n"),
-    py::noargs<&Loop::enter_with>("__enter__", "__enter__($self)\n--\n\n"),
-    py::fast<&Loop::exit_with, py::Guard::kNone>("__exit__", "__exit__($self, *details)\n--\n\n"),
-    py::noargs<&Loop::now, py::Guard::kAlive>("now", "now($self)\n--\n\n"),
-    py::noargs<&Loop::update>("update", "update($self)\n--\n\n"),
-    py::noargs<&Loop::suspend>("suspend", "suspend($self)\n--\n\n"),
-    py::noargs<&Loop::resume>("resume", "resume($self)\n--\n\n"),
-    py::noargs<&Loop::ref>("ref", "ref($self)\n--\n\n"),
-    py::noargs<&Loop::unref>("unref", "unref($self)\n--\n\n"),
-    py::noargs<&Loop::verify>("verify", "verify($self)\n--\n\n"),
-    py::fast<&Loop::feed_fd_event>("feed_fd_event", "feed_fd_event($self, fd, revents, /)\n--\n\n"),
-    py::onearg<&Loop::feed_signal_event>("feed_signal_event",
-                                         "feed_signal_event($self, signum, /)\n--\n\n"),
-    py::fast<&Loop::once>("once", ""),
-    py::fast<&Loop::make<Io>>("io", ""),
-    py::fast<&Loop::make<Timer>>("timer", ""),
-    py::fast<&Loop::make<Periodic>>("periodic", ""),
-    py::fast<&Loop::make<Scheduler>>("scheduler", ""),
-    py::fast<&Loop::make<Signal>>("signal", ""),
-    py::fast<&Loop::make<Child>>("child", ""),
-    py::fast<&Loop::make<Stat>>("stat", ""),
-    py::fast<&Loop::make<Idle>>("idle", ""),
-    py::fast<&Loop::make<Prepare>>("prepare", ""),
-    py::fast<&Loop::make<Check>>("check", ""),
-    py::fast<&Loop::make<Embed>>("embed", ""),
-    py::fast<&Loop::make<Fork>>("fork", ""),
-    py::fast<&Loop::make<Async>>("async", ""),
-    py::fast<&Loop::make<Async>>("async_", ""),
-    py::fast<&Loop::make<Cleanup>>("cleanup", ""),
-    {nullptr, nullptr, 0, nullptr},
-};
-
-static PyGetSetDef getset[] = {
-    py::getset<&Loop::get_callback, &Loop::set_callback>("callback", ""),
-    py::getset<&Loop::get_data, &Loop::set_data, py::Guard::kAlive, true>("data", ""),
-    py::getset<&Loop::get_debug, &Loop::set_debug>("debug", ""),
-    py::getset<&Loop::get_io_interval, &Loop::set_io_interval>("io_interval", ""),
-    py::getset<&Loop::get_timeout_interval, &Loop::set_timeout_interval>("timeout_interval", ""),
-    py::get<&Loop::get_backend>("backend", ""),
-    py::get<&Loop::get_closed, py::Guard::kNone>("closed", ""),
-    py::get<&Loop::get_default>("default", ""),
-    py::get<&Loop::get_depth>("depth", ""),
-    py::get<&Loop::get_iteration>("iteration", ""),
-    py::get<&Loop::get_pending>("pending", ""),
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
-};
-
-const py::TypeInfo Loop::kType = {"pyev.Loop", "", methods, getset};
 
 }  // namespace pyev::ev

@@ -92,6 +92,13 @@ Ref Once::describe() {
     return Ref::steal(PyUnicode_FromFormat("fd=%d timeout=%S", fd_, after.get()));
 }
 
-const py::TypeInfo Once::kType = {kName, "", nullptr, nullptr};
+const py::TypeInfo Once::kType = {
+    kName,
+    R"(What Loop.once() returns: one wait for a descriptor or a timeout, whichever comes first.
+
+Only Loop.once() makes it. It is active from the beginning, calls its callback at most once and is
+inactive then; stop() cancels it, start() of one that has fired or was stopped raises Error.
+libev manual: "OTHER FUNCTIONS", ev_once.)",
+    nullptr, nullptr};
 
 }  // namespace pyev::ev

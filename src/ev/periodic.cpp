@@ -65,18 +65,47 @@ bool Periodic::set_interval(PyObject* object) {
 Ref Periodic::get_at() { return Ref::steal(PyFloat_FromDouble(ev_periodic_at(&ev_))); }
 
 static PyMethodDef methods[] = {
-    py::fast<&Watcher::set>("set", "set($self, offset, interval)\n--\n\n"),
-    py::noargs<&Periodic::reset>("reset", "reset($self)\n--\n\n"),
+    py::fast<&Watcher::set>("set", R"(set($self, /, offset, interval)
+--
+
+Set both values, in seconds, for the next start(). Raises Error while active, and as Periodic().)"),
+    py::noargs<&Periodic::reset>("reset", R"(reset($self, /)
+--
+
+Stop and start again, so that changed offset and interval are used at once.
+
+libev manual: ev_periodic_again.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::getset<&Periodic::get_offset, &Periodic::set_offset>("offset", ""),
-    py::getset<&Periodic::get_interval, &Periodic::set_interval>("interval", ""),
-    py::get<&Periodic::get_at>("at", ""),
+    py::getset<&Periodic::get_offset, &Periodic::set_offset>(
+        "offset",
+        R"(Seconds: the absolute time, or the shift within the interval. Writable, used from reset() or the
+next call on. Raises ValueError as Periodic() does.)"),
+    py::getset<&Periodic::get_interval, &Periodic::set_interval>(
+        "interval",
+        R"(Seconds between calls; 0.0 for a single one. Writable, used from reset() or the next call on.
+Raises ValueError as Periodic() does.)"),
+    py::get<&Periodic::get_at>("at",
+                               R"(The time of the next call, in seconds since the epoch. Read-only.
+
+libev manual: ev_periodic_at.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Periodic::kType = {kName, "", methods, getset};
+const py::TypeInfo Periodic::kType = {
+    kName, R"(Periodic(offset, interval, loop, callback, data=None, priority=0, *, keepalive=True)
+--
+
+Calls callback(watcher, EV_PERIODIC) at wall-clock times: offset + N * interval, or once at offset.
+
+interval 0.0: one call at the time offset, in seconds since the epoch. interval > 0: a call
+whenever the time, less offset, is a multiple of interval; 0 <= offset <= interval. It follows the
+system's clock when that is set.
+Raises ValueError for a negative, infinite or NaN offset or interval, an interval above 0 and
+below 1/8192 s, an offset above the interval; TypeError for what is no number.
+libev manual: "ev_periodic - to cron or not to cron?".)",
+    methods, getset};
 
 }  // namespace pyev::ev

@@ -124,17 +124,39 @@ bool Scheduler::set_scheduler(PyObject* scheduler) {
 Ref Scheduler::get_at() { return Ref::steal(PyFloat_FromDouble(ev_periodic_at(&ev_))); }
 
 static PyMethodDef methods[] = {
-    py::noargs<&Scheduler::reset>("reset", "reset($self)\n--\n\n"),
+    py::noargs<&Scheduler::reset>("reset", R"(reset($self, /)
+--
+
+Ask the scheduler again, from now. Starts an inactive watcher.
+
+libev manual: ev_periodic_again.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::getset<&Scheduler::get_scheduler, &Scheduler::set_scheduler, py::Guard::kNone>("scheduler",
-                                                                                       ""),
-    py::get<&Scheduler::get_at>("at", ""),
+    py::getset<&Scheduler::get_scheduler, &Scheduler::set_scheduler, py::Guard::kNone>(
+        "scheduler",
+        R"(scheduler(watcher, now), returning the next time. Writable; used at the next asking.
+
+Setting what is not callable, or deleting it, raises TypeError.)"),
+    py::get<&Scheduler::get_at>("at",
+                                R"(The time of the next call, in seconds since the epoch. Read-only.
+
+libev manual: ev_periodic_at.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Scheduler::kType = {kName, "", methods, getset};
+const py::TypeInfo Scheduler::kType = {
+    kName, R"(Scheduler(scheduler, loop, callback, data=None, priority=0, *, keepalive=True)
+--
+
+Calls callback(watcher, EV_PERIODIC) at times that a function gives: a Periodic of your own.
+
+scheduler(watcher, now) returns the next time in seconds since the epoch, now or later; it is asked
+at start(), after each call and at reset(). It must not start or stop watchers.
+If it raises, returns no number, or a time before now (Error), the watcher is stopped and the
+exception is treated as one in a callback: see Loop.debug. Raises TypeError if it is not callable.
+libev manual: "ev_periodic - to cron or not to cron?", manual reschedule mode.)",
+    methods, getset};
 
 }  // namespace pyev::ev

@@ -115,17 +115,43 @@ Ref Stat::make_result_type(PyObject*) {
 }
 
 static PyMethodDef methods[] = {
-    py::fast<&Watcher::set>("set", "set($self, path, interval)\n--\n\n"),
-    py::noargs<&Stat::stat>("stat", "stat($self)\n--\n\n"),
+    py::fast<&Watcher::set>("set", R"(set($self, /, path, interval)
+--
+
+Watch another path from the next start() on. Raises Error while active, and as Stat().)"),
+    py::noargs<&Stat::stat>("stat", R"(stat($self, /)
+--
+
+Look at the file now and store what is found in current.
+
+No callback is called. Raises OSError when the file is missing; current then has nlink 0.
+libev manual: ev_stat_stat.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::get<&Stat::get_path>("path", ""),         py::get<&Stat::get_interval>("interval", ""),
-    py::get<&Stat::get_attr>("attr", ""),         py::get<&Stat::get_attr>("current", ""),
-    py::get<&Stat::get_previous>("previous", ""), {nullptr, nullptr, nullptr, nullptr, nullptr},
+    py::get<&Stat::get_path>("path",
+                             R"(The path as given, str or bytes. Read-only: set() changes it.)"),
+    py::get<&Stat::get_interval>(
+        "interval", R"(Seconds between looks, as given. Read-only: set() changes it.)"),
+    py::get<&Stat::get_attr>("attr", R"(The same as current; libev's name for it.)"),
+    py::get<&Stat::get_attr>("current", R"(StatResult of the last look, None before the first.)"),
+    py::get<&Stat::get_previous>(
+        "previous", R"(StatResult of the look before the last change, None before there is one.)"),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Stat::kType = {kName, "", methods, getset};
+const py::TypeInfo Stat::kType = {
+    kName, R"(Stat(path, interval, loop, callback, data=None, priority=0, *, keepalive=True)
+--
+
+Calls callback(watcher, EV_STAT) when the attributes of the file at path have changed.
+
+path: str, bytes or os.PathLike; the file need not exist, and better is absolute. interval:
+seconds between looks, 0.0 for libev's choice (about 5); where the kernel has inotify, local files
+are reported at once. Compare previous and current for what changed.
+Raises ValueError for a negative or NaN interval or a NUL in path, TypeError for a wrong type.
+libev manual: "ev_stat - did the file attributes just change?".)",
+    methods, getset};
 
 }  // namespace pyev::ev

@@ -64,17 +64,47 @@ Ref Timer::get_remaining() {
 }
 
 static PyMethodDef methods[] = {
-    py::fast<&Watcher::set>("set", "set($self, after, repeat)\n--\n\n"),
-    py::noargs<&Timer::reset>("reset", "reset($self)\n--\n\n"),
+    py::fast<&Watcher::set>("set", R"(set($self, /, after, repeat)
+--
+
+Set the delay and the repeat value, in seconds, for the next start().
+
+Raises Error while active, and as Timer() does.)"),
+    py::noargs<&Timer::reset>("reset", R"(reset($self, /)
+--
+
+Start a repeating timer over: it is due in repeat seconds from now, whether active or not.
+
+With repeat 0.0 it is stopped instead. A pending event is dropped. This is the cheap way to push a
+timeout back. libev manual: ev_timer_again.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::getset<&Timer::get_repeat, &Timer::set_repeat>("repeat", ""),
-    py::get<&Timer::get_remaining>("remaining", ""),
+    py::getset<&Timer::get_repeat, &Timer::set_repeat>(
+        "repeat",
+        R"(Seconds between calls; 0.0 for a single one. Writable at any time, used from the next call on.
+
+Setting a negative value or NaN raises ValueError.)"),
+    py::get<&Timer::get_remaining>(
+        "remaining",
+        R"(Seconds until it is due; for an inactive one, those it would take. Read-only.
+
+libev manual: ev_timer_remaining.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Timer::kType = {kName, "", methods, getset};
+const py::TypeInfo Timer::kType = {
+    kName, R"(Timer(after, repeat, loop, callback, data=None, priority=0, *, keepalive=True)
+--
+
+Calls callback(watcher, EV_TIMER) after a delay, and then again and again if repeat is not 0.
+
+after: seconds from Loop.now() at start(); 0 or less is due at once. repeat: seconds between
+later calls, 0.0 for a single one, after which the watcher is inactive. It counts on the monotonic
+clock: setting the system's clock changes nothing.
+Raises ValueError for a NaN after and a negative or NaN repeat, TypeError for what is no number.
+libev manual: "ev_timer - relative and optionally repeating timeouts".)",
+    methods, getset};
 
 }  // namespace pyev::ev

@@ -262,29 +262,92 @@ bool Watcher::set_keepalive(PyObject* object) {
 }
 
 static PyMethodDef methods[] = {
-    py::noargs<&Watcher::start>("start", "start($self)\n--\n\n"),
-    py::noargs<&Watcher::stop, py::Guard::kNone>("stop", "stop($self)\n--\n\n"),
-    py::onearg<&Watcher::invoke>("invoke", "invoke($self, revents, /)\n--\n\n"),
-    py::onearg<&Watcher::feed>("feed", "feed($self, revents, /)\n--\n\n"),
-    py::noargs<&Watcher::clear>("clear", "clear($self)\n--\n\n"),
-    py::noargs<&Watcher::enter_with>("__enter__", "__enter__($self)\n--\n\n"),
-    py::fast<&Watcher::exit_with, py::Guard::kNone>("__exit__",
-                                                    "__exit__($self, *details)\n--\n\n"),
+    py::noargs<&Watcher::start>("start", R"(start($self, /)
+--
+
+Make the watcher active; does nothing if it is.
+
+Raises Error when its loop is closed, RuntimeError when the loop runs in another thread, and what
+each type says. libev manual: "GENERIC WATCHER FUNCTIONS".)"),
+    py::noargs<&Watcher::stop, py::Guard::kNone>("stop", R"(stop($self, /)
+--
+
+Make the watcher inactive and drop its pending event; does nothing if it is neither.
+
+The callback is not called for an event collected but not yet handed over.
+Raises RuntimeError when the loop runs in another thread.
+libev manual: "GENERIC WATCHER FUNCTIONS".)"),
+    py::onearg<&Watcher::invoke>("invoke", R"(invoke($self, revents, /)
+--
+
+Call the callback with revents now, whether the watcher is active or not.
+
+An exception in it is treated as in any callback: see Loop.debug.
+libev manual: "GENERIC WATCHER FUNCTIONS", ev_invoke.)"),
+    py::onearg<&Watcher::feed>("feed", R"(feed($self, revents, /)
+--
+
+Make the watcher pending as if revents had happened: its callback is called in the next turn.
+
+The watcher need not be active. Raises Error when its loop is closed, RuntimeError when the loop
+runs in another thread. Feeding EV_ERROR stops the watcher and makes start() raise.
+libev manual: "GENERIC WATCHER FUNCTIONS", ev_feed_event.)"),
+    py::noargs<&Watcher::clear>("clear", R"(clear($self, /)
+--
+
+Drop the pending event and return its revents; 0 if there was none.
+
+libev manual: "GENERIC WATCHER FUNCTIONS", ev_clear_pending.)"),
+    py::noargs<&Watcher::enter_with>("__enter__", R"(__enter__($self, /)
+--
+
+Start the watcher and return it. Raises what start() raises.)"),
+    py::fast<&Watcher::exit_with, py::Guard::kNone>(
+        "__exit__",
+        R"(__exit__($self, exc_type, exc_value, traceback, /)
+--
+
+Stop the watcher.)"),
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
 static PyGetSetDef getset[] = {
-    py::get<&Watcher::get_loop, py::Guard::kNone>("loop", ""),
-    py::get<&Watcher::get_active, py::Guard::kNone>("active", ""),
-    py::get<&Watcher::get_pending, py::Guard::kNone>("pending", ""),
-    py::getset<&Watcher::get_callback, &Watcher::set_callback, py::Guard::kNone>("callback", ""),
-    py::getset<&Watcher::get_data, &Watcher::set_data, py::Guard::kNone, true>("data", ""),
-    py::getset<&Watcher::get_priority, &Watcher::set_priority, py::Guard::kNone>("priority", ""),
-    py::getset<&Watcher::get_keepalive, &Watcher::set_keepalive, py::Guard::kNone>("keepalive", ""),
+    py::get<&Watcher::get_loop, py::Guard::kNone>(
+        "loop", R"(The Loop it belongs to, also after that loop is closed. Read-only.)"),
+    py::get<&Watcher::get_active, py::Guard::kNone>(
+        "active",
+        R"(Whether it has been started and neither stopped nor ended by itself. Read-only.)"),
+    py::get<&Watcher::get_pending, py::Guard::kNone>(
+        "pending", R"(Whether an event waits to be handed to its callback. Read-only.)"),
+    py::getset<&Watcher::get_callback, &Watcher::set_callback, py::Guard::kNone>(
+        "callback", R"(callback(watcher, revents), called for each event. Writable at any time.
+
+Setting what is not callable, or deleting it, raises TypeError.)"),
+    py::getset<&Watcher::get_data, &Watcher::set_data, py::Guard::kNone, true>(
+        "data", R"(Anything; for the program's own use. Deleting it sets None.)"),
+    py::getset<&Watcher::get_priority, &Watcher::set_priority, py::Guard::kNone>(
+        "priority",
+        R"(Watchers of higher priority are called first within one batch. Reads back as given.
+
+libev knows EV_MINPRI (-2) to EV_MAXPRI (2); other numbers count as the nearest of these.
+Setting it while the watcher is active or pending raises Error.
+libev manual: "WATCHER PRIORITY MODELS".)"),
+    py::getset<&Watcher::get_keepalive, &Watcher::set_keepalive, py::Guard::kNone>(
+        "keepalive",
+        R"(Whether the active watcher keeps Loop.start() running; True unless given. Writable at any time.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-const py::TypeInfo Watcher::kType = {"pyev.Watcher", "", methods, getset};
+const py::TypeInfo Watcher::kType = {
+    "pyev.Watcher",
+    R"(What all watchers share. It cannot be made itself: Watcher() raises TypeError.
+
+A watcher is made for one loop and is inactive until start(). It lives as long as something in
+Python refers to it, its loop does not: dropping an active one stops it, with a ResourceWarning.
+`with` starts it and stops it at the end. It may be subclassed, weakly referenced, a dictionary
+key. `callback(watcher, revents)`: revents are the EV_* bits of what happened.
+libev manual: "ANATOMY OF A WATCHER".)",
+    methods, getset};
 
 }  // namespace pyev::ev
