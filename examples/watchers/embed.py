@@ -25,6 +25,6 @@ def ready(watcher: pyev.Embed, revents: int) -> None:
 
 reader = inner.io(ours, pyev.EV_READ, readable)
 reader.start()
-with ours, theirs, outer.embed(inner, ready):
-    theirs.send(b"hello")
+later = outer.timer(0.1, 0.0, lambda watcher, revents: theirs.send(b"hello"))
+with ours, theirs, outer.embed(inner, ready), later:
     outer.start()
