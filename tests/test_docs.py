@@ -75,7 +75,8 @@ def test_stub_is_understood():
 def test_docstring(name):
     doc = inspect.getdoc(look_up(name))
     assert doc
-    assert doc.partition("\n\n")[0].endswith((".", "?"))
+    if callable(look_up(name)):
+        assert doc.partition("\n\n")[0].endswith((".", "?"))
     assert "--\n" not in doc, "a text signature that Python did not understand"
 
 
