@@ -78,7 +78,7 @@ class Auditor:
             self.io.start()
             loop.start()
             status = 0
-        except BaseException:
+        except Exception:
             traceback.print_exc()
         finally:
             os._exit(status)

@@ -69,7 +69,10 @@ class LiveView:
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(ratio=1)
         bar.add_column(style="dim")
-        bar.add_row(ProgressBar(total=1.0, completed=self.done), "Ctrl-C ends it")
+        bar.add_row(
+            ProgressBar(1.0, self.done, complete_style="cyan", finished_style="cyan"),
+            "Ctrl-C ends it",
+        )
         return Group(self.table(), bar)
 
     def table(self, final: bool = False) -> Table:

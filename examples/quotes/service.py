@@ -139,10 +139,8 @@ class Service:
     def answer(self, request: str) -> str:
         self.answered += 1
         server = self.server
-        self.io.saw(
-            f"{len(server.connections)} open; in parts:"
-            f" {server.split_reads} reads, {server.part_writes} writes"
-        )
+        in_parts = server.split_reads + server.part_writes
+        self.io.saw(f"{len(server.connections)} open, {in_parts} split")
         return self.market.answer(request)
 
     def idled(self) -> None:
