@@ -11,9 +11,13 @@
 
 namespace pyev::ev {
 
+// The backends that are one descriptor, and only look at what changed. libev calls io_uring
+// embeddable too, but has no such descriptor for it.
+static constexpr unsigned kOwnDescriptor = EVBACKEND_EPOLL | EVBACKEND_KQUEUE | EVBACKEND_PORT;
+
 void Descriptors::init(struct ev_loop* loop, int hint) {
     loop_ = loop;
-    always_all_ = !(ev_backend(loop) & (EVBACKEND_EPOLL | EVBACKEND_KQUEUE | EVBACKEND_PORT));
+    always_all_ = !(ev_backend(loop) & kOwnDescriptor);
     find_backend();
     // Closing all descriptors takes epoll's with them, and that is noticed; elsewhere only the
     // wake-up tells.
@@ -23,7 +27,7 @@ void Descriptors::init(struct ev_loop* loop, int hint) {
 // An ev_embed learns the backend's descriptor when it starts: libev's one public way to it.
 void Descriptors::find_backend() {
     backend_fd_ = -1;
-    if (!(ev_backend(loop_) & ev_embeddable_backends())) return;
+    if (!(ev_backend(loop_) & kOwnDescriptor)) return;
     ev_embed probe;
     ev_embed_init(&probe, nullptr, loop_);
     ev_embed_start(loop_, &probe);

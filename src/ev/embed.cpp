@@ -23,7 +23,7 @@ bool Embed::configure(PyObject* const* lead) {
                          Py_TYPE(lead[0])->tp_name);
     auto* other = py::value_of<Loop>(lead[0]);
     if (!other->alive()) return false;
-    if (!(ev_backend(other->ev()) & ev_embeddable_backends()))
+    if (other->descriptors().backend_fd() < 0)
         return py::raise(state->error.get(), "%R cannot be embedded", lead[0]);
     other_ = Ref::borrow(lead[0]);
     return true;
