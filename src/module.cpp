@@ -19,6 +19,7 @@
 #include "ev/stat.hpp"
 #include "ev/state.hpp"
 #include "ev/timer.hpp"
+#include "py/compat.hpp"
 
 namespace pyev {
 
@@ -113,7 +114,13 @@ static bool add_values(PyObject* module, State& state) {
     for (const Constant& constant : constants)
         if (PyModule_AddIntConstant(module, constant.name, constant.value) < 0) return false;
     state.error = Ref::steal(PyErr_NewExceptionWithDoc(
-        "pyev.Error", "libev cannot do that: the loop or watcher is in the wrong state for it.",
+        "pyev.Error",
+        R"(A use of the loop or a watcher that libev does not allow, or that could not be done.
+
+Raised by set() or __init__() of an active watcher, by setting the priority of an active or
+pending one, for a Child where none can be, a wrong Io mask, a loop that cannot be embedded, a
+backend that is missing, a signal already watched by another loop, and every use of a closed
+loop. In libev's C API most of these abort the process.)",
         nullptr, nullptr));
     state.stat_result = ev::Stat::make_result_type(module);
     return state.error && state.stat_result &&
@@ -183,9 +190,7 @@ static void free_module(void* module) {
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, reinterpret_cast<void*>(exec)},
-#if PY_VERSION_HEX >= 0x030C0000
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-#endif
+    PYEV_PER_INTERPRETER_GIL,
     {0, nullptr},
 };
 

@@ -3,12 +3,22 @@
 import os
 from collections.abc import Callable
 from types import GenericAlias, TracebackType
-from typing import Any, Final, Generic, Protocol, SupportsFloat, SupportsIndex, final, type_check_only
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Protocol,
+    Self,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    final,
+    type_check_only,
+)
 
-from typing_extensions import Self, TypeAlias, TypeVar
+from typing_extensions import TypeVar, disjoint_base
 
-T = TypeVar("T", default=Any)
-W = TypeVar("W", bound="Watcher[Any]")
+_T = TypeVar("_T", default=Any)
 
 @type_check_only
 class _HasFileno(Protocol):
@@ -40,6 +50,7 @@ def default_loop(
     debug: object = False,
 ) -> Loop: ...
 
+@disjoint_base
 class Loop:
     def __init__(
         self,
@@ -76,7 +87,7 @@ class Loop:
     def ref(self) -> None: ...
     def unref(self) -> None: ...
     def verify(self) -> None: ...
-    def feed_fd_event(self, fd: _Fd, revents: SupportsIndex, /) -> None: ...
+    def feed_fd_event(self, fd: _Fd, revents: SupportsIndex) -> None: ...
     def feed_signal_event(self, signum: SupportsIndex, /) -> None: ...
     callback: _LoopCallback | None
     data: Any
@@ -102,141 +113,142 @@ class Loop:
         fd: _Fd | None,
         events: SupportsIndex,
         timeout: _Seconds | None,
-        callback: Callable[[Once[T], int], object],
-        data: T = ...,
+        callback: Callable[[Once[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
-    ) -> Once[T]: ...
+    ) -> Once[_T]: ...
 
     # Watchers: each one's constructor without `loop`.
     def io(
         self,
         fd: _Fd,
         events: SupportsIndex,
-        callback: Callable[[Io[T], int], object],
-        data: T = ...,
+        callback: Callable[[Io[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Io[T]: ...
+    ) -> Io[_T]: ...
     def timer(
         self,
         after: _Seconds,
         repeat: _Seconds,
-        callback: Callable[[Timer[T], int], object],
-        data: T = ...,
+        callback: Callable[[Timer[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Timer[T]: ...
+    ) -> Timer[_T]: ...
     def periodic(
         self,
         offset: _Seconds,
         interval: _Seconds,
-        callback: Callable[[Periodic[T], int], object],
-        data: T = ...,
+        callback: Callable[[Periodic[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Periodic[T]: ...
+    ) -> Periodic[_T]: ...
     def scheduler(
         self,
-        scheduler: Callable[[Scheduler[T], float], float],
-        callback: Callable[[Scheduler[T], int], object],
-        data: T = ...,
+        scheduler: Callable[[Scheduler[_T], float], float],
+        callback: Callable[[Scheduler[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Scheduler[T]: ...
+    ) -> Scheduler[_T]: ...
     def signal(
         self,
         signum: SupportsIndex,
-        callback: Callable[[Signal[T], int], object],
-        data: T = ...,
+        callback: Callable[[Signal[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Signal[T]: ...
+    ) -> Signal[_T]: ...
     def child(
         self,
         pid: SupportsIndex,
         trace: object,
-        callback: Callable[[Child[T], int], object],
-        data: T = ...,
+        callback: Callable[[Child[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Child[T]: ...
+    ) -> Child[_T]: ...
     def stat(
         self,
         path: _Path,
         interval: _Seconds,
-        callback: Callable[[Stat[T], int], object],
-        data: T = ...,
+        callback: Callable[[Stat[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Stat[T]: ...
+    ) -> Stat[_T]: ...
     def idle(
         self,
-        callback: Callable[[Idle[T], int], object],
-        data: T = ...,
+        callback: Callable[[Idle[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Idle[T]: ...
+    ) -> Idle[_T]: ...
     def prepare(
         self,
-        callback: Callable[[Prepare[T], int], object],
-        data: T = ...,
+        callback: Callable[[Prepare[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Prepare[T]: ...
+    ) -> Prepare[_T]: ...
     def check(
         self,
-        callback: Callable[[Check[T], int], object],
-        data: T = ...,
+        callback: Callable[[Check[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Check[T]: ...
+    ) -> Check[_T]: ...
     def embed(
         self,
         other: Loop,
-        callback: Callable[[Embed[T], int], object] | None = None,
-        data: T = ...,
+        callback: Callable[[Embed[_T], int], object] | None = None,
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Embed[T]: ...
+    ) -> Embed[_T]: ...
     def fork(
         self,
-        callback: Callable[[Fork[T], int], object],
-        data: T = ...,
+        callback: Callable[[Fork[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Fork[T]: ...
+    ) -> Fork[_T]: ...
     def async_(
         self,
-        callback: Callable[[Async[T], int], object],
-        data: T = ...,
+        callback: Callable[[Async[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Async[T]: ...
+    ) -> Async[_T]: ...
     def cleanup(
         self,
-        callback: Callable[[Cleanup[T], int], object],
-        data: T = ...,
+        callback: Callable[[Cleanup[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
-    ) -> Cleanup[T]: ...
+    ) -> Cleanup[_T]: ...
 
-class Watcher(Generic[T]):
+@disjoint_base
+class Watcher(Generic[_T]):
     callback: Callable[[Self, int], object] | None
-    data: T
+    data: _T
     priority: int
     keepalive: bool
     @property
@@ -260,14 +272,15 @@ class Watcher(Generic[T]):
     ) -> None: ...
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
-class Io(Watcher[T]):
+@disjoint_base
+class Io(Watcher[_T]):
     def __init__(
         self,
         fd: _Fd,
         events: SupportsIndex,
         loop: Loop,
-        callback: Callable[[Io[T], int], object],
-        data: T = ...,
+        callback: Callable[[Io[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
@@ -278,14 +291,15 @@ class Io(Watcher[T]):
     @property
     def events(self) -> int: ...
 
-class Timer(Watcher[T]):
+@disjoint_base
+class Timer(Watcher[_T]):
     def __init__(
         self,
         after: _Seconds,
         repeat: _Seconds,
         loop: Loop,
-        callback: Callable[[Timer[T], int], object],
-        data: T = ...,
+        callback: Callable[[Timer[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
@@ -296,14 +310,15 @@ class Timer(Watcher[T]):
     @property
     def remaining(self) -> float: ...
 
-class Periodic(Watcher[T]):
+@disjoint_base
+class Periodic(Watcher[_T]):
     def __init__(
         self,
         offset: _Seconds,
         interval: _Seconds,
         loop: Loop,
-        callback: Callable[[Periodic[T], int], object],
-        data: T = ...,
+        callback: Callable[[Periodic[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
@@ -315,29 +330,31 @@ class Periodic(Watcher[T]):
     @property
     def at(self) -> float: ...
 
-class Scheduler(Watcher[T]):
+@disjoint_base
+class Scheduler(Watcher[_T]):
     def __init__(
         self,
-        scheduler: Callable[[Scheduler[T], float], float],
+        scheduler: Callable[[Scheduler[_T], float], float],
         loop: Loop,
-        callback: Callable[[Scheduler[T], int], object],
-        data: T = ...,
+        callback: Callable[[Scheduler[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
     ) -> None: ...
     def reset(self) -> None: ...
-    scheduler: Callable[[Scheduler[T], float], float]
+    scheduler: Callable[[Scheduler[_T], float], float]
     @property
     def at(self) -> float: ...
 
-class Signal(Watcher[T]):
+@disjoint_base
+class Signal(Watcher[_T]):
     def __init__(
         self,
         signum: SupportsIndex,
         loop: Loop,
-        callback: Callable[[Signal[T], int], object],
-        data: T = ...,
+        callback: Callable[[Signal[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
@@ -346,14 +363,15 @@ class Signal(Watcher[T]):
     @property
     def signum(self) -> int: ...
 
-class Child(Watcher[T]):
+@disjoint_base
+class Child(Watcher[_T]):
     def __init__(
         self,
         pid: SupportsIndex,
         trace: object,
         loop: Loop,
-        callback: Callable[[Child[T], int], object],
-        data: T = ...,
+        callback: Callable[[Child[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
@@ -366,14 +384,15 @@ class Child(Watcher[T]):
     @property
     def trace(self) -> bool: ...
 
-class Stat(Watcher[T]):
+@disjoint_base
+class Stat(Watcher[_T]):
     def __init__(
         self,
         path: _Path,
         interval: _Seconds,
         loop: Loop,
-        callback: Callable[[Stat[T], int], object],
-        data: T = ...,
+        callback: Callable[[Stat[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
@@ -391,46 +410,50 @@ class Stat(Watcher[T]):
     @property
     def previous(self) -> StatResult | None: ...
 
-class Idle(Watcher[T]):
+@disjoint_base
+class Idle(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Idle[T], int], object],
-        data: T = ...,
+        callback: Callable[[Idle[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
     ) -> None: ...
 
-class Prepare(Watcher[T]):
+@disjoint_base
+class Prepare(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Prepare[T], int], object],
-        data: T = ...,
+        callback: Callable[[Prepare[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
     ) -> None: ...
 
-class Check(Watcher[T]):
+@disjoint_base
+class Check(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Check[T], int], object],
-        data: T = ...,
+        callback: Callable[[Check[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
     ) -> None: ...
 
-class Embed(Watcher[T]):
+@disjoint_base
+class Embed(Watcher[_T]):
     def __init__(
         self,
         other: Loop,
         loop: Loop,
-        callback: Callable[[Embed[T], int], object] | None = None,
-        data: T = ...,
+        callback: Callable[[Embed[_T], int], object] | None = None,
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
@@ -440,23 +463,25 @@ class Embed(Watcher[T]):
     @property
     def other(self) -> Loop: ...
 
-class Fork(Watcher[T]):
+@disjoint_base
+class Fork(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Fork[T], int], object],
-        data: T = ...,
+        callback: Callable[[Fork[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
     ) -> None: ...
 
-class Async(Watcher[T]):
+@disjoint_base
+class Async(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Async[T], int], object],
-        data: T = ...,
+        callback: Callable[[Async[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
@@ -465,19 +490,20 @@ class Async(Watcher[T]):
     @property
     def sent(self) -> bool: ...
 
-class Cleanup(Watcher[T]):
+@disjoint_base
+class Cleanup(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Cleanup[T], int], object],
-        data: T = ...,
+        callback: Callable[[Cleanup[_T], int], object],
+        data: _T = ...,
         priority: SupportsIndex = 0,
         *,
         keepalive: object = True,
     ) -> None: ...
 
 @final
-class Once(Watcher[T]):
+class Once(Watcher[_T]):
     """Made by Loop.once() only."""
 
 @final
@@ -512,6 +538,16 @@ class StatResult(tuple[int, ...]):
     def mtime_ns(self) -> int: ...
     @property
     def ctime_ns(self) -> int: ...
+    __match_args__: Final = (
+        "dev",
+        "rdev",
+        "ino",
+        "size",
+        "nlink",
+        "mode",
+        "uid",
+        "gid",
+    )
     n_fields: Final[int]
     n_sequence_fields: Final[int]
     n_unnamed_fields: Final[int]

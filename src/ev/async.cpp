@@ -20,7 +20,7 @@ static PyMethodDef methods[] = {
 
 Wake the loop and make the watcher pending. From any thread, and from signal handlers.
 
-Does nothing lasting if the watcher is not active. Cheap when a send is already on its way.
+Nothing comes of it if the watcher is not active. Cheap when a send is already on its way.
 Raises Error when the loop is closed. libev manual: ev_async_send.)"),
     {nullptr, nullptr, 0, nullptr},
 };

@@ -222,8 +222,9 @@ Calls callback(watcher, EV_CHILD) when a child process has ended; rpid and rstat
 
 pid: the child's, or 0 for any. trace true: also when it was stopped or continued. One pid without
 trace works on any loop, by a pidfd; pid 0 and trace need default_loop(), and Error is raised
-elsewhere. The process is reaped: don't wait for it elsewhere; if that happened, rstatus is 0xff00.
-A one-pid Child without trace is to be stopped by its callback or by hand once the process ended.
+elsewhere by start(). The process is reaped: don't wait for it elsewhere; if that happened, rstatus
+is 0xff00. A one-pid Child without trace is to be stopped by its callback or by hand once the
+process ended.
 Raises ValueError for a negative pid; start() raises ProcessLookupError for one that does not exist.
 libev manual: "ev_child - watch out for process status changes".)",
     methods, getset};

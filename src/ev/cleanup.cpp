@@ -17,8 +17,9 @@ const py::TypeInfo Cleanup::kType = {
 
 Calls callback(watcher, EV_CLEANUP) when its loop is closed by close() or the end of `with`.
 
-Never called when the loop is collected or the interpreter exits. As in libev, an active one does
-not keep the loop running. Raises TypeError for a wrong loop or callback.
+The last started is called first, and the loop is closed whatever it raises. Never called when the
+loop is collected or the interpreter exits. As in libev, an active one does not keep the loop
+running. Raises TypeError for a wrong loop or callback.
 libev manual: "ev_cleanup - even the best things end".)",
     nullptr, nullptr};
 

@@ -159,8 +159,8 @@ Runs the loop `other` inside `loop`: when one of other's descriptors is ready, i
 
 other: a Loop whose backend is among embeddable_backends(). With a callback, callback(watcher,
 EV_EMBED) is called instead and calls sweep() itself. Timers of `other` are looked at in these
-turns only. Raises Error when `other` cannot be embedded or is `loop`, TypeError for what is no
-Loop; start() raises Error when `other` is closed.
+turns only. Raises Error when `other` is closed or its backend cannot be embedded, TypeError for
+what is no Loop; start() raises Error when `other` is `loop` or has it embedded in itself.
 libev manual: "ev_embed - when one backend isn't enough...".)",
     methods, getset};
 

@@ -136,7 +136,7 @@ Check libev's own data structures; the process is aborted if they are damaged.
 For hunting memory corruption. Takes time in proportion to the watchers.
 Raises Error when the loop is closed.
 libev manual: "FUNCTIONS CONTROLLING EVENT LOOPS", ev_verify.)"),
-    py::fast<&Loop::feed_fd_event>("feed_fd_event", R"(feed_fd_event($self, fd, revents, /)
+    py::fast<&Loop::feed_fd_event>("feed_fd_event", R"(feed_fd_event($self, /, fd, revents)
 --
 
 Pretend that fd became ready: its active Io watchers that asked for revents become pending.
@@ -308,10 +308,10 @@ flags: EVFLAG_* and EVBACKEND_* bits; EVFLAG_AUTO (0) takes the best recommended
 environment variable LIBEV_FLAGS replaces them unless EVFLAG_NOENV is among them.
 callback: see the attribute. data: anything, for the program's own use.
 io_interval, timeout_interval: seconds, see the attributes. debug: see the attribute.
-Raises Error when no backend asked for can be had, OSError when the system refuses descriptors,
-TypeError or ValueError for arguments of a wrong type or value.
-A loop runs in any one thread at a time; while it does, other threads may call Async.send(),
-feed_signal() and read attributes, and get RuntimeError for the rest.
+Raises Error for unknown bits and when no backend asked for can be had, OSError when the system
+refuses descriptors, TypeError or ValueError for arguments of a wrong type or value. A loop runs in
+any one thread at a time; while it does, other threads may call Async.send(), feed_signal() and
+read attributes, and get RuntimeError for the rest.
 libev manual: "FUNCTIONS CONTROLLING EVENT LOOPS".)",
     methods, getset};
 

@@ -97,7 +97,7 @@ const py::TypeInfo Once::kType = {
     R"(What Loop.once() returns: one wait for a descriptor or a timeout, whichever comes first.
 
 Only Loop.once() makes it. It is active from the beginning, calls its callback at most once and is
-inactive then; stop() cancels it, start() of one that has fired or was stopped raises Error.
+inactive then; stop() cancels it, and start() waits once more, with the same timeout.
 libev manual: "OTHER FUNCTIONS", ev_once.)",
     nullptr, nullptr};
 

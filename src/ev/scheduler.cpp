@@ -127,7 +127,7 @@ static PyMethodDef methods[] = {
     py::noargs<&Scheduler::reset>("reset", R"(reset($self, /)
 --
 
-Ask the scheduler again, from now. Starts an inactive watcher.
+Ask the scheduler again. Starts an inactive watcher. Raises what the scheduler raises.
 
 libev manual: ev_periodic_again.)"),
     {nullptr, nullptr, 0, nullptr},
@@ -153,9 +153,10 @@ const py::TypeInfo Scheduler::kType = {
 Calls callback(watcher, EV_PERIODIC) at times that a function gives: a Periodic of your own.
 
 scheduler(watcher, now) returns the next time in seconds since the epoch, now or later; it is asked
-at start(), after each call and at reset(). It must not start or stop watchers.
-If it raises, returns no number, or a time before now (Error), the watcher is stopped and the
-exception is treated as one in a callback: see Loop.debug. Raises TypeError if it is not callable.
+at start() and reset(), with each event just before the callback, and when the clock was set.
+If it raises, returns no number (TypeError), or a time before now (Error), the watcher is stopped;
+start() and reset() raise that, later it is treated as an exception in a callback: see Loop.debug.
+Raises TypeError if scheduler is not callable.
 libev manual: "ev_periodic - to cron or not to cron?", manual reschedule mode.)",
     methods, getset};
 

@@ -150,6 +150,7 @@ Calls callback(watcher, EV_STAT) when the attributes of the file at path have ch
 path: str, bytes or os.PathLike; the file need not exist, and better is absolute. interval:
 seconds between looks, 0.0 for libev's choice (about 5); where the kernel has inotify, local files
 are reported at once. Compare previous and current for what changed.
+A symbolic link itself is looked at, not its target.
 Raises ValueError for a negative or NaN interval or a NUL in path, TypeError for a wrong type.
 libev manual: "ev_stat - did the file attributes just change?".)",
     methods, getset};

@@ -5,6 +5,14 @@
 
 #include <initializer_list>
 
+// A row of a module's slots: each interpreter may have a GIL of its own.
+#if PY_VERSION_HEX >= 0x030C0000
+#define PYEV_PER_INTERPRETER_GIL \
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}
+#else
+#define PYEV_PER_INTERPRETER_GIL {0, nullptr}
+#endif
+
 namespace pyev::py {
 
 // The exception being raised, as one owned object; the error indicator is cleared.
