@@ -59,6 +59,11 @@ def test_json_agrees_with_the_module() -> None:
     default = [b for b in report["backends"] if b["default"]]
     assert [b["name"] for b in default] == [report["default_backend"]]
     assert default[0]["works"]
+    for backend in report["backends"]:
+        assert backend["supported"] >= backend["works"]
+        assert backend["embeddable"] >= backend["embeds"]
+    if default[0]["embeddable"]:
+        assert default[0]["embeds"]
     assert report["libev_flags"] is None
 
 
@@ -75,7 +80,7 @@ def test_libev_flags_choose_the_default() -> None:
     assert report["backends"] == [
         {**backend, "default": backend["name"] == "select"} for backend in found()["backends"]
     ]
-    assert f"{pyev.EVBACKEND_SELECT} (an integer" in run(flags=pyev.EVBACKEND_SELECT).stdout
+    assert " 1 (EVBACKEND_SELECT)\n" in run(flags=pyev.EVBACKEND_SELECT).stdout
 
 
 def test_libev_flags_that_leave_no_backend() -> None:
@@ -87,6 +92,16 @@ def test_libev_flags_that_leave_no_backend() -> None:
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"pyev {pyev.__version__}\n"
     assert "--json" in run("--help").stdout
+
+
+def test_reader_that_has_gone_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "pyev"], stdout=output, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.stderr == b""
 
 
 def test_unknown_argument_is_refused() -> None:

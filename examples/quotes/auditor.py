@@ -91,7 +91,7 @@ class Auditor:
         lines = self.receive()
         self.audited += len(lines)
         if lines is ENDED:
-            watcher.stop()
+            watcher.loop.stop()
         elif lines:
             self.send(f"AUDITED {self.audited}")
 

@@ -88,6 +88,9 @@ class Connection:
     def close(self) -> None:
         self.io.stop()
         self.idle.stop()
+        # First shut down: on io_uring the kernel may keep a closed socket open a while.
+        with suppress(OSError):  # The client has gone before us.
+            self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
         self.server.connections.discard(self)
         self.server.unflushed.discard(self)

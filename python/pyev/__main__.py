@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypedDict
 
 import pyev
@@ -31,6 +32,7 @@ class Backend(TypedDict):
     recommended: bool
     embeddable: bool
     works: bool
+    embeds: bool
     default: bool
 
 
@@ -64,27 +66,39 @@ def backend_of(flags: int) -> int | None:
         return None
 
 
+def embeds(backend: int) -> bool:
+    """Whether a loop of it really can be embedded: libev says so of io_uring, and then cannot."""
+    try:
+        with (
+            pyev.Loop(backend | pyev.EVFLAG_NOENV) as inner,
+            pyev.Loop(pyev.EVFLAG_NOENV) as outer,
+            outer.embed(inner),
+        ):
+            return True
+    except (pyev.Error, OSError):
+        return False
+
+
 def name_of(backend: int | None) -> str | None:
     if backend is None:
         return None
     return next((name for name, flag in BACKENDS.items() if flag == backend), hex(backend))
 
 
-def backends(default: int | None) -> list[Backend]:
-    supported = pyev.supported_backends()
-    return [
-        Backend(
-            name=name,
-            flag=flag,
-            supported=bool(supported & flag),
-            recommended=bool(pyev.recommended_backends() & flag),
-            # libev answers for every backend it knows, compiled in or not.
-            embeddable=bool(pyev.embeddable_backends() & supported & flag),
-            works=bool(supported & flag) and backend_of(flag | pyev.EVFLAG_NOENV) == flag,
-            default=flag == default,
-        )
-        for name, flag in BACKENDS.items()
-    ]
+def describe(name: str, flag: int, default: int | None) -> Backend:
+    supported = bool(pyev.supported_backends() & flag)
+    # libev answers for every backend it knows, compiled in or not.
+    embeddable = supported and bool(pyev.embeddable_backends() & flag)
+    return Backend(
+        name=name,
+        flag=flag,
+        supported=supported,
+        recommended=bool(pyev.recommended_backends() & flag),
+        embeddable=embeddable,
+        works=supported and backend_of(flag | pyev.EVFLAG_NOENV) == flag,
+        embeds=embeddable and embeds(flag),
+        default=flag == default,
+    )
 
 
 # The kernel. libev does not tell what it found, so each facility is asked for once.
@@ -150,9 +164,22 @@ def report() -> Report:
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         libev_flags=os.environ.get("LIBEV_FLAGS"),
         default_backend=name_of(default),
-        backends=backends(default),
+        backends=[describe(name, flag, default) for name, flag in BACKENDS.items()],
         kernel=[facility(probe) for probe in PROBES],
     )
+
+
+def bits(flags: str) -> str:
+    """LIBEV_FLAGS with the names of its bits."""
+    names = [
+        name
+        for name in pyev.__all__
+        if name.startswith(("EVFLAG_", "EVBACKEND_"))
+        and flags.isdecimal()
+        and (bit := getattr(pyev, name)) & int(flags)
+        and bit.bit_count() == 1
+    ]
+    return f"{flags} ({' | '.join(names)})" if names else flags
 
 
 def columns(rows: Iterable[Sequence[str]]) -> list[str]:
@@ -166,25 +193,24 @@ def columns(rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def yes(value: bool) -> str:
-    return "yes" if value else "-"
+def yes(said: bool, found: bool = True) -> str:
+    """What libev says, and whether it turned out to be so."""
+    return "-" if not said else "yes" if found else "yes, but fails"
 
 
 def backend_row(backend: Backend) -> tuple[str, ...]:
-    supported = backend["supported"]
     return (
         backend["name"],
-        yes(supported),
+        yes(backend["supported"], backend["works"]),
         yes(backend["recommended"]),
-        yes(backend["embeddable"]),
-        ("yes" if backend["works"] else "no") if supported else "-",
+        yes(backend["embeddable"], backend["embeds"]),
         "<- default" if backend["default"] else "",
     )
 
 
 def text(found: Report) -> str:
     flags = found["libev_flags"]
-    head = ("backend", "in libev", "recommended", "embeddable", "works here", "")
+    head = ("backend", "in libev", "recommended", "embeddable", "")
     facts = [
         ("pyev", found["pyev"]),
         ("libev", found["libev"]),
@@ -196,7 +222,7 @@ def text(found: Report) -> str:
         ),
     ]
     if flags is not None:
-        facts.append(("LIBEV_FLAGS", f"{flags} (an integer of EVFLAG_ and EVBACKEND_ bits)"))
+        facts.append(("LIBEV_FLAGS", bits(flags)))
     lines = [
         *(line[2:] for line in columns(facts)),
         "",
@@ -219,7 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"pyev {pyev.__version__}")
     options = parser.parse_args(arguments)
     found = report()
-    print(json.dumps(found, indent=2) if options.json else text(found))
+    with suppress(BrokenPipeError):  # Whoever asked has read enough.
+        print(json.dumps(found, indent=2) if options.json else text(found), flush=True)
     return 0 if found["default_backend"] else 1
 
 
