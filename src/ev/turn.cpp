@@ -119,6 +119,8 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
         self->rebuild_ = self->forked_ = false;
         self->pid_ = getpid();
         self->descriptors_.forget_own();
+        // libev 4.33 counts io_uring's own timerfd watcher once more each time.
+        if (ev_backend(ev) == EVBACKEND_IOURING) ev_unref(ev);
     }
     if (self->frame_->wait) self->released_ = PyEval_SaveThread();
 }
