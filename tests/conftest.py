@@ -325,7 +325,8 @@ def script() -> Callable[..., str]:
             timeout=50,
             check=False,
         )
-        assert done.returncode == status, done.stderr
+        if done.returncode != status:
+            pytest.fail(f"ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         if status == 0:
             assert done.stderr == ""
         return done.stdout

@@ -160,6 +160,7 @@ def test_from_its_own_callback(loop, calls):
             watcher.send()
 
     with loop.async_(callback) as watcher:
+        watcher.send()
         loop.start()
     assert calls == [(watcher, pyev.EV_ASYNC)] * 5
 

@@ -146,13 +146,12 @@ def test_two_watchers_of_one_child(loop, spawn, statuses):
 
 def test_other_children_are_left_alone(loop, default_loop, spawn, statuses):
     foreign = spawn(exits(6))
-    pid = spawn(exits(5))
     ended(foreign)
     for each in (loop, default_loop):
-        with each.child(pid, False, statuses) as watcher:
-            while watcher.active and each is loop:
-                each.start(pyev.EVRUN_ONCE)
-            each.start(pyev.EVRUN_NOWAIT)
+        pid = spawn(exits(5))
+        with each.child(pid, False, statuses):
+            each.start()
+    assert len(statuses) == 2
     assert os.waitstatus_to_exitcode(os.waitpid(foreign, 0)[1]) == 6
 
 

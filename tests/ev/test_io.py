@@ -302,14 +302,14 @@ def test_fileno_that_raises(loop):
 
 def test_a_negative_fd(loop, pair):
     for wrong in (-1, -2, -(2**31)):
-        with pytest.raises(ValueError, match="fd"):
+        with pytest.raises(ValueError, match="file descriptor"):
             loop.io(wrong, pyev.EV_READ, print)
     a, b = pair
     watcher = loop.io(a, pyev.EV_READ, print)
-    with pytest.raises(ValueError, match="fd"):
+    with pytest.raises(ValueError, match="file descriptor"):
         watcher.set(-1, pyev.EV_READ)
     b.close()
-    with pytest.raises(ValueError, match="fd"):
+    with pytest.raises(ValueError, match="file descriptor"):
         loop.io(b, pyev.EV_READ, print)  # a closed socket's fileno() is -1
 
 

@@ -811,7 +811,7 @@ def test_feed_fd_event_of_something_nobody_watches(loop, turn):
 
 
 def test_feed_fd_event_of_a_wrong_fd(loop):
-    with pytest.raises(ValueError, match="fd"):
+    with pytest.raises(ValueError, match="file descriptor"):
         loop.feed_fd_event(-1, pyev.EV_READ)
     with pytest.raises(TypeError):
         loop.feed_fd_event("0", pyev.EV_READ)

@@ -200,7 +200,7 @@ def test_bad_arguments(loop, pair):
     os.close(w)
     with pytest.raises(OSError, match="Errno 9"):
         loop.once(r, pyev.EV_READ, 1.0, print)
-    with pytest.raises(ValueError, match="fd"):
+    with pytest.raises(ValueError, match="file descriptor"):
         loop.once(-1, pyev.EV_READ, 1.0, print)
     with pytest.raises(TypeError):
         loop.once("0", pyev.EV_READ, 1.0, print)

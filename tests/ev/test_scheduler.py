@@ -363,7 +363,7 @@ def test_dropped_by_its_scheduler(loop, turn, calls):
             holder.clear()
         return now
 
-    holder.append(loop.scheduler(scheduler, calls))
+    holder.append(loop.scheduler(scheduler, lambda watcher, revents: calls.append(revents)))
     holder[0].start()
     with pytest.warns(ResourceWarning):
         while holder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -18,16 +19,16 @@ def handler(signum, frame):
 
 
 @pytest.fixture(params=[NOTHING, pyev.EVFLAG_SIGNALFD], ids=["handler", "signalfd"])
-def loop(request, new_loop):
+def loop(request, new_loop, backend):
     """Both ways libev has of hearing a signal, on every backend."""
-    return new_loop(request.param)
+    return new_loop(request.param, data=backend | request.param)
 
 
 pytestmark = pytest.mark.every_backend
 
 
 def kernel_has(signum, field):
-    for line in open("/proc/thread-self/status"):  # noqa: SIM115
+    for line in Path("/proc/thread-self/status").read_text().splitlines():
         if line.startswith(field):
             return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
     raise AssertionError(field)
@@ -42,9 +43,37 @@ def test_delivered(loop, calls):
     with loop.signal(signal.SIGUSR1, calls) as watcher:
         loop.start(pyev.EVRUN_NOWAIT)
         assert calls == []
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
         until(loop, lambda: calls)
     assert calls == [(watcher, pyev.EV_SIGNAL)]
+
+
+def test_delivered_to_the_process(script, loop, backend):
+    """The kernel gives it to any thread: one that knows nothing of the loop may get it."""
+    out = script(
+        """
+        import os, signal, sys, threading, pyev
+        go = threading.Event()
+        thread = threading.Thread(target=go.wait)
+        thread.start()
+        loop = pyev.Loop(int(sys.argv[1]))
+        seen = []
+        def callback(watcher, revents):
+            seen.append(revents)
+            if len(seen) == 20:
+                watcher.stop()
+            else:
+                os.kill(os.getpid(), signal.SIGUSR1)
+        with loop.signal(signal.SIGUSR1, callback):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            loop.start()
+        go.set()
+        thread.join()
+        print(len(seen))
+        """,
+        str(loop.data),
+    )
+    assert out == "20\n"
 
 
 def test_delivered_again_and_again(loop, calls):
@@ -60,7 +89,8 @@ def test_wakes_a_loop_that_waits(loop, calls):
         calls(watcher, revents)
         watcher.stop()
 
-    thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1))
+    here = threading.get_ident()
+    thread = threading.Thread(target=signal.pthread_kill, args=(here, signal.SIGUSR1))
     started = []
 
     def prepare(watcher, revents):
@@ -267,7 +297,7 @@ def test_arguments_of_a_wrong_type(loop):
 
 def test_realtime_signals(loop, calls):
     with loop.signal(signal.SIGRTMAX, calls) as watcher:
-        os.kill(os.getpid(), signal.SIGRTMAX)
+        signal.raise_signal(signal.SIGRTMAX)
         until(loop, lambda: calls)
     assert calls == [(watcher, pyev.EV_SIGNAL)]
 
@@ -278,15 +308,24 @@ def test_repr(loop):
     )
 
 
-def test_sigchld(loop, calls):
+def test_sigchld(script, loop):
     """Heard like any other, and no child is reaped by it."""
-    with loop.signal(signal.SIGCHLD, calls) as watcher:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(5)
-        until(loop, lambda: calls)
-    assert calls[0] == (watcher, pyev.EV_SIGNAL)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    out = script(
+        """
+        import os, signal, sys, pyev
+        loop = pyev.Loop(int(sys.argv[1]))
+        seen = []
+        with loop.signal(signal.SIGCHLD, lambda watcher, revents: seen.append(revents)):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(5)
+            while not seen:
+                loop.start(pyev.EVRUN_ONCE)
+        print(seen == [pyev.EV_SIGNAL], os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        """,
+        str(loop.data),
+    )
+    assert out == "True 5\n"
 
 
 def test_started_in_a_loop_of_another_thread(loop, calls):

@@ -40,6 +40,7 @@ class Tail:
         # By number, as the old sequence was read.
         inode, size, nlink = watcher.attr[2], watcher.attr[3], watcher.attr[4]
         if not nlink:
+            self.inode = self.position = 0
             self.line(None)
             return
         if inode != self.inode or size < self.position:
