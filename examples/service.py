@@ -5,6 +5,7 @@ It uses every watcher there is, ends by itself, and says so if one saw less than
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -94,6 +95,9 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:  # Before its Signal watcher was there.
         return 130
+    except BrokenPipeError:  # Nobody reads us any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     if caught is not None:
         print(f"Interrupted after {time.monotonic() - began:.1f} s, and tidied up.")
         return 128 + caught

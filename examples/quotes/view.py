@@ -1,5 +1,6 @@
 """What a person sees: line after line, or a live table where there is a terminal and rich."""
 
+import os
 import sys
 import time
 from typing import Protocol
@@ -50,8 +51,14 @@ class PlainView:
             print(f"{row.kind:<9}  {row.what:<24}  {row.seen:>8}  {row.least:>8}  {mark}".rstrip())
 
 
+def can_draw() -> bool:
+    """A terminal that moves its cursor and knows our bars."""
+    utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    return sys.stdout.isatty() and utf8 and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def choose(plain: bool) -> View:
-    if not plain and sys.stdout.isatty():
+    if not plain and can_draw():
         try:
             from .live import LiveView
         except ModuleNotFoundError:  # rich is a nicety.

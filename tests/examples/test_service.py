@@ -110,6 +110,15 @@ def test_live_table_on_a_terminal() -> None:
     assert text.count("\x1b[?25h") == text.count("\x1b[?25l"), "the cursor is shown again"
 
 
+def test_reader_that_has_gone_ends_it() -> None:
+    with running("--seconds", "60") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def test_help_tells_the_exit_statuses() -> None:
     done = run("--help")
     assert done.returncode == 0
