@@ -134,21 +134,13 @@ def test_needs_the_standard_library_alone() -> None:
 # The kernel's facilities.
 
 
-def ask_with(code: int) -> main.Probe:
-    def ask(libc: Any) -> int:
-        main.ctypes.set_errno(code)
-        return -1
-
-    return main.Probe("thing", "something", ask)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 @pytest.mark.parametrize(
     ("probe", "error"),
     [
-        (ask_with(errno.ENOSYS), "not in the kernel"),
-        (ask_with(errno.EPERM), os.strerror(errno.EPERM)),
-        (main.Probe("thing", "", lambda libc: libc.no_such_function()), "not in the C library"),
+        (main.Probe("no such system call", "", "syscall", (99_999,)), "not in the kernel"),
+        (main.Probe("a refusal", "", "dup", (-1,)), os.strerror(errno.EBADF)),
+        (main.Probe("no such function", "", "no_such_function", ()), "not in the C library"),
     ],
 )
 def test_missing_facility_says_why(probe: main.Probe, error: str) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypedDict
 
@@ -105,31 +105,33 @@ def describe(name: str, flag: int, default: int | None) -> Backend:
 
 
 class Probe(NamedTuple):
+    """A function of the C library that returns a descriptor, and its arguments."""
+
     name: str
     use: str
-    ask: Callable[[ctypes.CDLL], int]
+    function: str
+    arguments: tuple[object, ...]
 
 
+# The flags of all of them are O_CLOEXEC by another name.
 PROBES = (
-    Probe("eventfd", "Async, waking the loop", lambda libc: libc.eventfd(0, os.O_CLOEXEC)),
+    Probe("eventfd", "Async, waking the loop", "eventfd", (0, os.O_CLOEXEC)),
     Probe(
         "signalfd",
         "Signal, with EVFLAG_SIGNALFD",
-        # 128 bytes of zeros: an empty sigset_t, wherever it is not larger (Linux: it is not).
-        lambda libc: libc.signalfd(-1, ctypes.create_string_buffer(128), os.O_CLOEXEC),
+        "signalfd",
+        # 128 bytes of zeros: an empty sigset_t, which is nowhere larger on Linux.
+        (-1, ctypes.create_string_buffer(128), os.O_CLOEXEC),
     ),
     Probe(
         "timerfd",
         "Periodic, hearing of clock changes",
-        lambda libc: libc.timerfd_create(0, os.O_CLOEXEC),  # 0: CLOCK_REALTIME
+        "timerfd_create",
+        (0, os.O_CLOEXEC),  # 0: CLOCK_REALTIME
     ),
-    Probe("inotify", "Stat, without polling", lambda libc: libc.inotify_init1(os.O_CLOEXEC)),
-    Probe(
-        "pidfd",
-        "Child, without SIGCHLD",
-        # By number, the same on nearly every architecture: glibc has the name since 2.36 only.
-        lambda libc: libc.syscall(434, os.getpid(), 0),
-    ),
+    Probe("inotify", "Stat, without polling", "inotify_init1", (os.O_CLOEXEC,)),
+    # By number, the same on nearly every architecture: glibc has the name since 2.36 only.
+    Probe("pidfd", "Child, without SIGCHLD", "syscall", (434, os.getpid(), 0)),
 )
 
 
@@ -140,7 +142,8 @@ def facility(probe: Probe) -> Facility:
         error = "not Linux"
     else:
         try:
-            fd = probe.ask(ctypes.CDLL(None, use_errno=True))
+            libc = ctypes.CDLL(None, use_errno=True)
+            fd: int = getattr(libc, probe.function)(*probe.arguments)
         except AttributeError:
             error = "not in the C library"
         else:
