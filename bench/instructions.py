@@ -83,7 +83,8 @@ def per_operation(name: str, instructions: int) -> dict[str, float]:
     """Each function's own instructions per operation; the turns are chosen for a total near
     `instructions`."""
     operation = operations.BY_NAME[name]
-    turns = max(2, instructions // (500 * operation.batch))
+    # Not so few that the interpreter still adapts its bytecode in some of them.
+    turns = max(32, instructions // (500 * operation.batch))
     few, many = count(name, turns), count(name, MANY * turns)
     operations_between = (MANY - 1) * turns * operation.batch
     return {

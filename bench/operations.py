@@ -107,7 +107,7 @@ def idle_turn(pyev: Any) -> Run:
     return run
 
 
-def timer_fire(pyev: Any) -> Run:
+def timer_fire_outside(pyev: Any) -> Run:
     loop = pyev.Loop()
     timers = [loop.timer(0.0, 0.0, callback) for _ in range(TIMERS)]
 
@@ -120,8 +120,49 @@ def timer_fire(pyev: Any) -> Run:
     return run
 
 
+def timer_fire(pyev: Any) -> Run:
+    loop = pyev.Loop()
+    timers = [loop.timer(0.0, 0.0, callback) for _ in range(TIMERS)]
+
+    def start_them(watcher: Any, revents: int) -> None:
+        for timer in timers:
+            timer.start()
+
+    first = loop.timer(0.0, 0.0, start_them)
+
+    def run(turns: int) -> None:
+        for _ in repeat(None, turns):
+            first.start()
+            loop.start()
+
+    return run
+
+
+def in_callback(pyev: Any, loop: Any, body: Run) -> Run:
+    """Turns taken inside a callback: where a server starts, resets and stops its timers."""
+    turns = 0
+    timer = loop.timer(0.0, 0.0, lambda watcher, revents: body(turns))
+
+    def run(count: int) -> None:
+        nonlocal turns
+        turns = count
+        timer.start()
+        loop.start(pyev.EVRUN_NOWAIT)
+
+    return run
+
+
+def timer_reset_outside(pyev: Any) -> Run:
+    """The same while the loop does not run: pyev allows for the time gone by, which 0.9 did not."""
+    return timer_reset_of(pyev.Loop())
+
+
 def timer_reset(pyev: Any) -> Run:
     loop = pyev.Loop()
+    return in_callback(pyev, loop, timer_reset_of(loop))
+
+
+def timer_reset_of(loop: Any) -> Run:
     timer = loop.timer(0.0, 1000.0, callback)
     timer.reset()
 
@@ -132,8 +173,16 @@ def timer_reset(pyev: Any) -> Run:
     return run
 
 
+def start_stop_outside(pyev: Any) -> Run:
+    return start_stop_of(pyev.Loop())
+
+
 def start_stop(pyev: Any) -> Run:
     loop = pyev.Loop()
+    return in_callback(pyev, loop, start_stop_of(loop))
+
+
+def start_stop_of(loop: Any) -> Run:
     timer = loop.timer(1000.0, 0.0, callback)
 
     def run(turns: int) -> None:
@@ -201,9 +250,19 @@ OPERATIONS = (
     Operation("io_poll", "one poll with one ready Io", io_poll, 588, True),
     Operation("idle_turn", "an Idle turn", idle_turn, 275, True),
     Operation("timer_fire", "a one-shot Timer started, fired", timer_fire, 96, False, TIMERS),
+    Operation(
+        "timer_fire_outside",
+        "… while the loop is not running",
+        timer_fire_outside,
+        96,
+        False,
+        TIMERS,
+    ),
     Operation("timer_reset", "Timer reset", timer_reset, 17),
+    Operation("timer_reset_outside", "… while the loop is not running", timer_reset_outside, 17),
     Operation("start_stop", "Timer start and stop", start_stop, 45),
-    Operation("io_start_stop", "Io start and stop", io_start_stop, 45),
+    Operation("start_stop_outside", "… while the loop is not running", start_stop_outside, 45),
+    Operation("io_start_stop", "Io start and stop", io_start_stop, 45, True),
     Operation("timer_new", "a new Timer", timer_new, 110),
     Operation("async_send", "Async send, one on its way", async_send, 35),
     Operation("async_round_trip", "Async round trip", async_round_trip, 452, True),
