@@ -168,17 +168,21 @@ void Child::rest() {
 }
 
 void Child::event(int revents) {
-    constexpr int readiness = EV_READ | EV_SIGNAL;
-    if (revents & ~readiness) return deliver(revents & ~readiness);
+    const int readiness = pidfd_ >= 0 ? EV_READ : EV_SIGNAL;
+    if (!is_active() || !(revents & readiness)) return deliver(revents);
     Ref self = Ref::borrow(object());
     Loop* loop = loop_;
+    bool collected = false;
     Status status;
     while (loop_ == loop && is_active() && collect(status)) {
+        collected = true;
         rpid_ = status.pid;
         rstatus_ = status.status;
         if (pid_ && !WIFSTOPPED(status.status) && !WIFCONTINUED(status.status)) rest();
         deliver(EV_CHILD);
     }
+    // Most SIGCHLDs concern others; a pidfd is never ready without cause, so this was fed.
+    if (!collected && loop_ == loop && readiness == EV_READ) deliver(revents);
 }
 
 Ref Child::describe() {
