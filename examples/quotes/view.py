@@ -24,6 +24,7 @@ class PlainView:
     """A line for each rare thing, one a second for the frequent ones, the table at the end."""
 
     ledger: Ledger | None = None
+    unread = False
 
     def open(self, ledger: Ledger, title: str) -> None:
         self.ledger = ledger
@@ -31,7 +32,13 @@ class PlainView:
         print(title, flush=True)
 
     def line(self, kind: str, text: str) -> None:
-        print(f"{time.monotonic() - self.began:6.2f} s  {kind:<9}  {text}", flush=True)
+        if self.unread:
+            return
+        try:
+            print(f"{time.monotonic() - self.began:6.2f} s  {kind:<9}  {text}", flush=True)
+        except BrokenPipeError:  # Said once, to whoever runs the loop.
+            self.unread = True
+            raise
 
     def tell(self, row: Row) -> None:
         self.line(row.kind, f"{row.what}: {row.last}")
@@ -43,7 +50,7 @@ class PlainView:
             self.line("so far", ", ".join(often))
 
     def close(self) -> None:
-        if self.ledger is None:
+        if self.ledger is None or self.unread:
             return
         print(f"\n{'watcher':<9}  {'waits for':<24}  {'seen':>8}  {'at least':>8}")
         for row in self.ledger.rows:
