@@ -7,6 +7,8 @@
 #include <sys/epoll.h>
 #endif
 
+#include <utility>
+
 #include "py/error.hpp"
 
 namespace pyev::ev {
@@ -88,10 +90,9 @@ bool Descriptors::start(Watch* watch) {
     struct stat status;
     if (fstat(io->fd, &status) != 0) return py::raise_errno(errno);
     if ((status.st_mode & S_IFMT) == 0 && !try_epoll(io->fd)) return false;
-    if (!entries_.extend(io->fd + 1)) return false;
+    if (!entries_.extend(io->fd + 1) || !changed_.reserve(entries_.size())) return false;
     Entry& entry = entries_[io->fd];
-    if (!entry.changed && !changed_.push(io->fd)) return false;
-    entry.changed = true;
+    note_change(io->fd);
     // Closing a descriptor drops its kernel registration silently, so one that may be another
     // file by now is registered anew (ev_io_set asks for that). A socket is known by its inode
     // number; other kinds may share theirs.
@@ -108,6 +109,11 @@ bool Descriptors::start(Watch* watch) {
     return true;
 }
 
+// There is room for every descriptor, once.
+void Descriptors::note_change(int fd) {
+    if (!std::exchange(entries_[fd].changed, true)) (void)changed_.push(fd);
+}
+
 void Descriptors::stop(Watch* watch) {
     ev_io_stop(loop_, watch->io);
     size_t fd = static_cast<size_t>(watch->io->fd);
@@ -116,6 +122,8 @@ void Descriptors::stop(Watch* watch) {
         if (*link != watch) continue;
         *link = watch->next;
         watch->next = nullptr;
+        // libev tells the kernel what the others want.
+        if (entries_[fd].head) note_change(watch->io->fd);
         return;
     }
 }

@@ -64,6 +64,7 @@ class Descriptors {
     void find_wakeup(int hint);
     void add_own(int fd);
     bool own_alive() const;
+    void note_change(int fd);
     void bury(int fd);
 
     struct ev_loop* loop_ = nullptr;

@@ -50,15 +50,21 @@ bool Embed::begin() {
     ev_unref(loop_->ev());
     ev_fork_start(loop_->ev(), &fork_);
     ev_unref(loop_->ev());
+    next_embedder_ = std::exchange(other()->embedders(), this);
     return true;
 }
 
 bool Embed::watch_backend() {
+    generation_ = other()->generation();
     ev_io_set(&ev_, other()->descriptors().backend_fd(), EV_READ);
     return loop_->descriptors().start(&watch_);
 }
 
+// Everything but the backend.
 void Embed::unwatch_turns() {
+    Embed** link = &other()->embedders();
+    while (*link != this) link = &(*link)->next_embedder_;
+    *link = next_embedder_;
     ev_ref(loop_->ev());
     ev_prepare_stop(loop_->ev(), &prepare_);
     ev_ref(loop_->ev());
@@ -84,29 +90,24 @@ void Embed::turn_or_report() {
     if (!turn()) loop->report(self.get());
 }
 
-// Changes of the other loop reach its backend before this one polls that.
+// Changes of the other loop reach its backend before this one polls that; and when that loop has
+// made its backend anew, the new one is watched.
 void Embed::on_prepare(struct ev_loop*, ev_prepare* ev, int) {
     auto* self = static_cast<Embed*>(ev->data);
-    if (self->other()->closed())
-        self->stop_now();
-    else if (self->other()->descriptors().changed())
-        self->turn_or_report();
-}
-
-// The other loop makes its backend anew too, under another number.
-void Embed::on_fork(struct ev_loop*, ev_fork* ev, int) {
-    auto* self = static_cast<Embed*>(ev->data);
-    Loop* loop = self->loop_;
-    if (!loop->forked() || self->other()->closed()) return;
     Ref keep = Ref::borrow(self->object());
-    (void)self->other()->reset();
-    self->turn_or_report();
+    if (self->other()->descriptors().changed() || self->other()->resets()) self->turn_or_report();
     if (!self->is_active()) return;
-    loop->descriptors().stop(&self->watch_);
+    if (self->generation_ == self->other()->generation()) return;
+    self->loop_->descriptors().stop(&self->watch_);
     if (self->watch_backend()) return;
     self->unwatch_turns();
     self->release_hold();
-    loop->fail();
+    self->loop_->fail();
+}
+
+void Embed::on_fork(struct ev_loop*, ev_fork* ev, int) {
+    auto* self = static_cast<Embed*>(ev->data);
+    if (self->loop_->forked()) (void)self->other()->reset();
 }
 
 void Embed::event(int revents) {
@@ -114,10 +115,8 @@ void Embed::event(int revents) {
     if (!(revents & EV_READ)) return deliver(revents);
     if (callback_ && callback_.get() != Py_None)
         deliver(EV_EMBED);
-    else if (!other()->closed())
-        turn_or_report();
     else
-        stop_now();
+        turn_or_report();
 }
 
 Ref Embed::sweep() {

@@ -48,6 +48,8 @@ class Embed : public WatcherOf<Embed, ev_io, ev_io_start, ev_io_stop> {
 
     py::Ref other_;
     Watch watch_;
+    Embed* next_embedder_ = nullptr;
+    unsigned generation_ = 0;  // of the backend that is watched
     ev_prepare prepare_;
     ev_fork fork_;
 };

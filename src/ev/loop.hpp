@@ -42,9 +42,15 @@ class Loop {
     bool is_default() const { return state_ && state_->default_loop == this; }
     // The process was forked since the last poll, or reset() was called.
     bool forked() const;
+    // reset() was called, or the process forked, and the next turn has that to do.
+    bool resets() const { return forked_; }
+    // How often it has made its backend anew.
+    unsigned generation() const { return generation_; }
     // libev makes its kernel objects anew before the next poll.
     bool rebuilding() const { return rebuild_; }
 
+    // The active Embeds that this loop is the other of, linked; they end with it.
+    Embed*& embedders() { return embedders_; }
     void link(Watcher* watcher);
     void unlink(Watcher* watcher);
     Watcher* watchers() const { return watchers_; }
@@ -169,12 +175,14 @@ class Loop {
     bool rebuild_ = false;   // libev will make its kernel objects anew before the next poll
     bool forked_ = false;
     bool unsettled_ = false;
+    unsigned generation_ = 0;
     bool closing_ = false;
     pid_t pid_ = 0;
     long holding_ = 0;     // active watchers that keep it running
     long references_ = 0;  // ref() less unref()
     double timeout_interval_ = 0;
     Watcher* watchers_ = nullptr;
+    Embed* embedders_ = nullptr;
     Loop* previous_ = nullptr;
     Loop* next_ = nullptr;
     py::Ref callback_, data_, onces_;

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #endif
 
+#include "ev/embed.hpp"
 #include "ev/watcher.hpp"
 
 namespace pyev::ev {
@@ -117,6 +118,7 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
     self->descriptors_.polled();
     if (self->rebuild_) {
         self->rebuild_ = self->forked_ = false;
+        ++self->generation_;
         self->pid_ = getpid();
         self->descriptors_.forget_own();
         // libev 4.33 counts io_uring's own timerfd watcher once more each time.
@@ -226,6 +228,7 @@ bool Loop::create(unsigned flags) {
 
 void Loop::destroy() {
     if (ev_) {
+        while (embedders_) embedders_->stop_now();
         // A Once is owned by the loop alone: kept until all are stopped.
         Ref onces = std::move(onces_);
         for (Watcher* watcher = watchers_; watcher; watcher = watcher->next()) watcher->stop_now();
