@@ -59,7 +59,7 @@ bench:
 
 docs:
 	@$(environment) .venv docs
-	@$(bin)/mkdocs build --strict $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict $(ARGS)
 
 clean:
 	rm -rf build dist site .venv .venv-asan .venv-bench
