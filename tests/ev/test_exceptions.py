@@ -22,7 +22,12 @@ class Other(Exception):
 
 
 def raising(error):
+    calls = []
+
     def callback(watcher, revents):
+        calls.append(revents)
+        if len(calls) > 5:  # a loop that swallows it would go on for ever
+            watcher.loop.stop(pyev.EVBREAK_ALL)
         raise error
 
     return callback
@@ -169,6 +174,7 @@ def test_leaves_start_with_its_traceback(loop, unraisable):
         raise Mine("unhappy")
 
     def unhappy(watcher, revents):
+        watcher.callback = lambda watcher, revents: loop.stop()  # where it is swallowed
         deep()
 
     with loop.timer(0.0, 0.001, unhappy) as timer:
@@ -533,7 +539,8 @@ def test_a_python_handler_runs_while_waiting_and_the_loop_goes_on(loop, calls):
     before = signal.signal(signal.SIGALRM, lambda signum, frame: seen.append(signum))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
-        with loop.timer(1000.0, 0.0, calls), loop.check(lambda *args: seen and loop.stop()):
+        check = loop.check(lambda *args: seen and loop.stop(), keepalive=False)
+        with loop.timer(10.0, 0.0, calls), check:
             loop.start()
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -548,7 +555,7 @@ def test_a_python_handler_that_raises_leaves_start(loop, calls, unraisable):
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
-        with loop.timer(1000.0, 0.0, calls), pytest.raises(Mine, match="from the handler"):
+        with loop.timer(10.0, 0.0, calls), pytest.raises(Mine, match="from the handler"):
             loop.start()
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -561,8 +568,9 @@ def test_a_foreign_wakeup_fd_is_put_back_and_still_told(loop, pair):
     old = signal.set_wakeup_fd(b.fileno())
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
-        with loop.io(a, pyev.EV_READ, lambda watcher, revents: loop.stop()):
-            loop.start()
+        io = loop.io(a, pyev.EV_READ, lambda watcher, revents: loop.stop(), keepalive=False)
+        with io, loop.timer(10.0, 0.0, print):
+            assert loop.start() is True
         assert signal.set_wakeup_fd(b.fileno()) == b.fileno()
     finally:
         signal.set_wakeup_fd(old)

@@ -246,6 +246,8 @@ def test_start_once_waits_for_one_event(loop, calls):
 def test_start_flags_of_a_wrong_type(loop):
     with pytest.raises(TypeError):
         loop.start("nowait")
+    with pytest.raises(ValueError, match="start"):
+        loop.start(77)
     with pytest.raises(OverflowError):
         loop.start(2**40)
 
@@ -295,6 +297,8 @@ def test_stop_is_taken_back_by_cancel(loop):
 def test_stop_of_a_wrong_kind(loop):
     with pytest.raises(TypeError):
         loop.stop("all")
+    with pytest.raises(ValueError, match="stop"):
+        loop.stop(77)
     with pytest.raises(OverflowError):
         loop.stop(2**40)
 

@@ -601,14 +601,21 @@ def test_priority_is_kept_as_given(loop, kind, priority):
 
 @pytest.mark.parametrize("priority", [99, -99])
 def test_any_priority_can_be_fed(loop, kind, calls, priority):
-    # libev indexes its pending lists by the number: out of range it would write elsewhere.
-    watcher = kind.new(loop, calls, priority=priority)
-    watcher.start()
+    # libev indexes its pending lists by the number: out of range it would write elsewhere. Only
+    # starting the watcher clamps it.
+    order = []
+    watcher = kind.new(loop, lambda watcher, revents: order.append(watcher), priority=priority)
+    same = loop.idle(watcher.callback, priority=2 if priority > 0 else -2)
     watcher.feed(pyev.EV_CUSTOM)
+    same.feed(pyev.EV_CUSTOM)
+    assert loop.pending == 2
     loop.verify()
     loop.invoke()
-    watcher.stop()
-    assert calls == [(watcher, pyev.EV_CUSTOM)]
+    assert order == [same, watcher]
+    with watcher:
+        watcher.feed(pyev.EV_CUSTOM)
+        loop.invoke()
+    assert order[2] is watcher
 
 
 def test_priority_while_active_or_pending_is_refused(loop, kind, calls):
