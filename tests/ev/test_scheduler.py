@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import time
 from fractions import Fraction
 
 import pytest
@@ -63,18 +64,44 @@ def test_now_is_the_time_of_the_turn(loop):
     asked = []
 
     def scheduler(watcher, now):
-        asked.append(now)
-        return now + 100
+        asked.append((now, loop.now()))
+        return now + 0.001
 
     with loop.scheduler(scheduler, print):
-        assert asked == [loop.now()]
+        while len(asked) < 3:
+            loop.start(pyev.EVRUN_ONCE)
+    for now, of_turn in asked:
+        assert now == of_turn
+
+
+@pytest.mark.parametrize("method", ["start", "reset"])
+def test_started_long_after_its_loop(loop, calls, method):
+    """As with Timer: while the loop does not run, the time gone by is allowed for first."""
+
+    def callback(watcher, revents):
+        calls(watcher, time.time())
+        watcher.stop()
+
+    watcher = loop.scheduler(lambda watcher, now: now + 0.05, callback)
+    pyev.sleep(0.05)
+    before = time.time()
+    getattr(watcher, method)()
+    loop.start()
+    # To the microsecond: libev reads the wall clock by gettimeofday().
+    assert calls[0][1] - before >= 0.05 - 2e-6
 
 
 def test_at(loop):
-    watcher = loop.scheduler(lambda watcher, now: now + 100.0, print)
+    asked = []
+
+    def scheduler(watcher, now):
+        asked.append(now)
+        return now + 100.0
+
+    watcher = loop.scheduler(scheduler, print)
     assert type(watcher.at) is float
     with watcher:
-        assert watcher.at == loop.now() + 100.0
+        assert watcher.at == asked[0] + 100.0
     with pytest.raises(AttributeError):
         watcher.at = 1.0
 
@@ -170,7 +197,7 @@ def test_a_scheduler_that_replaces_itself(loop):
         return scheduler
 
     with loop.scheduler(make(), print) as watcher:
-        assert watcher.at == loop.now() + 100.0
+        assert watcher.at == pytest.approx(loop.now() + 100.0, abs=1.0)
         watcher.reset()
         assert watcher.at == pytest.approx(loop.now() + 200.0, abs=1.0)
 
