@@ -156,15 +156,26 @@ def test_sleep_of_a_wrong_type(wrong):
 
 
 def test_sleep_lets_other_threads_run():
-    turned = threading.Event()
-    thread = threading.Thread(target=turned.set)
-    before = time.monotonic()
-    thread.start()
-    pyev.sleep(0.05)
-    seen = turned.is_set()
-    thread.join()
-    assert time.monotonic() - before >= 0.05
-    assert seen
+    class Woken(Exception):
+        pass
+
+    def handler(signum, frame):
+        raise Woken
+
+    def wake():
+        time.sleep(0.02)  # by when the other one most likely sleeps
+        signal.pthread_kill(here, signal.SIGUSR1)
+
+    here = threading.get_ident()
+    thread = threading.Thread(target=wake)
+    old = signal.signal(signal.SIGUSR1, handler)
+    try:
+        thread.start()
+        with pytest.raises(Woken):
+            pyev.sleep(10)  # to its end, if nothing else could run
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, old)
 
 
 def test_sleep_is_interrupted_by_a_handler_that_raises(script):
