@@ -48,7 +48,7 @@ bool Child::begin() {
     if (pid_ && !trace_) {
         pidfd_ = open_pidfd(pid_);
         if (pidfd_ >= 0) return watch_pidfd();
-        if (errno != ENOSYS && errno != EPERM) return py::raise_errno(errno);
+        if (errno != ENOSYS && errno != EPERM) return py::raise_errno(errno, object());
     }
     pidfd_ = -1;
     return watch_sigchld();
@@ -56,7 +56,7 @@ bool Child::begin() {
 
 bool Child::watch_pidfd() {
     ev_io_set(io(), pidfd_, EV_READ);
-    if (!loop_->descriptors().start(&watch_)) {
+    if (!begin_watch(&watch_)) {
         close(std::exchange(pidfd_, -1));
         return false;
     }
@@ -164,7 +164,7 @@ void Child::rest() {
     if (pidfd_ < 0) return;
     loop_->descriptors().stop(&watch_);
     ev_io_set(io(), pidfd_, 0);
-    if (!loop_->descriptors().start(&watch_)) PyErr_WriteUnraisable(object());
+    if (!begin_watch(&watch_)) PyErr_WriteUnraisable(object());
 }
 
 void Child::event(int revents) {

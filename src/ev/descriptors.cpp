@@ -73,24 +73,25 @@ int Descriptors::backend_fd() {
 
 // epoll refuses itself and cycles or towers of epolls, and libev asserts that it does not: try
 // first. Only descriptors without a file type (epolls, eventfds, timerfds) come here.
-bool Descriptors::try_epoll([[maybe_unused]] int fd) {
+int Descriptors::try_epoll([[maybe_unused]] int fd) {
 #ifdef __linux__
-    if (ev_backend(loop_) != EVBACKEND_EPOLL || backend_fd() < 0) return true;
+    if (ev_backend(loop_) != EVBACKEND_EPOLL || backend_fd() < 0) return 0;
     epoll_event nothing = {};
     if (epoll_ctl(backend_fd_, EPOLL_CTL_ADD, fd, &nothing) == 0)
         epoll_ctl(backend_fd_, EPOLL_CTL_DEL, fd, &nothing);
     else if (errno == ELOOP || errno == EINVAL)
-        return py::raise_errno(errno);
+        return errno;
 #endif
-    return true;
+    return 0;
 }
 
-bool Descriptors::start(Watch* watch) {
+int Descriptors::start(Watch* watch) {
     ev_io* io = watch->io;
     struct stat status;
-    if (fstat(io->fd, &status) != 0) return py::raise_errno(errno);
-    if ((status.st_mode & S_IFMT) == 0 && !try_epoll(io->fd)) return false;
-    if (!entries_.extend(io->fd + 1) || !changed_.reserve(entries_.size())) return false;
+    if (fstat(io->fd, &status) != 0) return errno;
+    int refused = (status.st_mode & S_IFMT) == 0 ? try_epoll(io->fd) : 0;
+    if (refused) return refused;
+    if (!entries_.extend(io->fd + 1) || !changed_.reserve(entries_.size())) return ENOMEM;
     Entry& entry = entries_[io->fd];
     note_change(io->fd);
     // Closing a descriptor drops its kernel registration silently, so one that may be another
@@ -106,7 +107,7 @@ bool Descriptors::start(Watch* watch) {
     watch->next = entry.head;
     entry.head = watch;
     ev_io_start(loop_, io);
-    return true;
+    return 0;
 }
 
 // There is room for every descriptor, once.

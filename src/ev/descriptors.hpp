@@ -28,9 +28,9 @@ class Descriptors {
     // For a loop just made. `hint` is a number near which libev's wake-up descriptor lies.
     void init(struct ev_loop* loop, int hint);
 
-    // Lists `watch` and starts its ev_io. OSError when the descriptor is closed, or cannot be
-    // watched by this backend.
-    [[nodiscard]] bool start(Watch* watch);
+    // Lists `watch` and starts its ev_io. 0, or the errno of a descriptor that is closed or that
+    // this backend cannot watch.
+    [[nodiscard]] int start(Watch* watch);
     void stop(Watch* watch);
 
     // Calls `dead` for each watch whose descriptor is closed; looks at those changed since the
@@ -59,7 +59,7 @@ class Descriptors {
         ino_t inode;
     };
 
-    [[nodiscard]] bool try_epoll(int fd);
+    [[nodiscard]] int try_epoll(int fd);
     void find_backend();
     void find_wakeup(int hint);
     void add_own(int fd);

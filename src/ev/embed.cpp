@@ -57,7 +57,7 @@ bool Embed::begin() {
 bool Embed::watch_backend() {
     generation_ = other()->generation();
     ev_io_set(&ev_, other()->descriptors().backend_fd(), EV_READ);
-    return loop_->descriptors().start(&watch_);
+    return begin_watch(&watch_);
 }
 
 // Everything but the backend.

@@ -17,7 +17,7 @@ class Io : public WatcherOf<Io, ev_io, ev_io_start, ev_io_stop> {
     Io() : watch_{&ev_, this, dead, nullptr} {}
 
     bool configure(PyObject* const* lead);
-    bool begin() { return loop_->descriptors().start(&watch_); }
+    bool begin() { return begin_watch(&watch_); }
     void end() { loop_->descriptors().stop(&watch_); }
     void event(int revents);
     py::Ref describe();

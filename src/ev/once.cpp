@@ -34,11 +34,11 @@ bool Once::configure(PyObject* const* lead) {
 }
 
 bool Once::begin() {
-    if (!loop_->running()) ev_now_update(loop_->ev());
+    allow_for_time();
     if (after_ >= 0) ev_timer_set(timer(), after_, 0.);
     if (fd_ >= 0) {
         ev_io_set(io(), fd_, events_);
-        if (!loop_->descriptors().start(&watch_)) return false;
+        if (!begin_watch(&watch_)) return false;
     }
     if (!loop_->keep(object())) {
         if (fd_ >= 0) loop_->descriptors().stop(&watch_);

@@ -30,7 +30,14 @@ bool Periodic::configure(PyObject* const* lead) {
     return true;
 }
 
+bool Periodic::begin() {
+    allow_for_time();
+    ev_periodic_start(loop_->ev(), &ev_);
+    return true;
+}
+
 Ref Periodic::reset() {
+    allow_for_time();
     bool was_active = is_active();
     settle_hold();
     ev_periodic_again(loop_->ev(), &ev_);

@@ -15,6 +15,7 @@ class Periodic : public WatcherOf<Periodic, ev_periodic, ev_periodic_start, ev_p
     static constexpr int kLeadSize = 2;
 
     bool configure(PyObject* const* lead);
+    bool begin();
     py::Ref describe();
 
     py::Ref reset();

@@ -53,8 +53,15 @@ void Scheduler::place() {
     if (pending) ev_feed_event(loop_->ev(), &ev_, pending);
 }
 
+// Outside the loop as inside: by the rules for an exception in a callback.
+bool Scheduler::report() {
+    Loop* loop = py::value_of<Loop>(loop_ref_.get());
+    return loop->guarded([&] { loop->report(scheduler_.get()); });
+}
+
 bool Scheduler::begin() {
-    if (!ask()) return false;
+    allow_for_time();
+    if (!ask()) return report();
     if (is_active()) return true;  // the function has started it
     unsettled_ = false;
     known_ = true;
@@ -92,9 +99,11 @@ void Scheduler::event(int revents) {
 
 Ref Scheduler::reset() {
     if (!is_active()) return start();
+    allow_for_time();
     if (!ask()) {
         if (loop_) stop_now();
-        return {};
+        if (!report()) return {};
+        return Ref::none();
     }
     unsettled_ = false;
     if (is_active()) {

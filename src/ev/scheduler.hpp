@@ -39,6 +39,7 @@ class Scheduler : public WatcherOf<Scheduler, ev_periodic, ev_periodic_start, ev
  private:
     static double reschedule(ev_periodic* ev, double now) noexcept;
     [[nodiscard]] bool ask();
+    [[nodiscard]] bool report();
     void ask_again();
     void place();
 

@@ -27,6 +27,8 @@ bool is_blocked(int signum) {
     return sigismember(&mask, signum) == 1;
 }
 
+void feed(int signum) { ev_feed_signal(signum); }
+
 }  // namespace
 
 bool to_signal(PyObject* object, int& signum) {
@@ -52,6 +54,12 @@ bool start_signal(Loop* loop, ev_signal* watcher) {
     if (!owner.watchers++) {
         owner.loop = loop->ev();
         sigaction(signum, nullptr, &owner.installed);
+        // With signalfd libev only blocks the signal, and only in this thread.
+        if (owner.installed.sa_handler == owner.before.sa_handler) {
+            owner.installed.sa_handler = feed;
+            owner.installed.sa_flags = SA_RESTART;
+            sigaction(signum, &owner.installed, nullptr);
+        }
     }
     return true;
 }

@@ -22,12 +22,6 @@ bool Timer::configure(PyObject* const* lead) {
     return true;
 }
 
-// libev counts from the turn's time. Between runs nobody takes that, so a timer started long after
-// would fire early.
-void Timer::allow_for_time() {
-    if (!loop_->running()) ev_now_update(loop_->ev());
-}
-
 bool Timer::begin() {
     allow_for_time();
     ev_timer_start(loop_->ev(), &ev_);

@@ -22,9 +22,6 @@ class Timer : public WatcherOf<Timer, ev_timer, ev_timer_start, ev_timer_stop> {
     py::Ref get_repeat();
     bool set_repeat(PyObject* repeat);
     py::Ref get_remaining();
-
- private:
-    void allow_for_time();
 };
 
 }  // namespace pyev::ev

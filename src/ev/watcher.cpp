@@ -125,6 +125,11 @@ void Watcher::deliver(int revents) {
     if (!result) loop->report(callback.get());
 }
 
+bool Watcher::begin_watch(Watch* watch) {
+    int refused = loop_->descriptors().start(watch);
+    return !refused || py::raise_errno(refused, object());
+}
+
 void Watcher::fail(int number) {
     Ref self = Ref::borrow(object());
     Loop* loop = loop_;
@@ -164,7 +169,7 @@ Ref Watcher::start() {
     if (!is_active()) {
         settle_hold();  // stopped by libev, and its callback not yet called
         if (!kind_->start(this)) return {};
-        take_hold();
+        if (is_active()) take_hold();
     }
     return Ref::none();
 }

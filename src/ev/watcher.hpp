@@ -96,6 +96,13 @@ class Watcher {
 
     // Calls the callback. After this the watcher may be gone.
     void deliver(int revents);
+    // Starts watching a descriptor, or raises OSError that names this watcher.
+    [[nodiscard]] bool begin_watch(Watch* watch);
+    // libev counts from the turn's time. Between runs nobody takes that, so what is started long
+    // after would be due early.
+    void allow_for_time() {
+        if (!loop_->running()) ev_now_update(loop_->ev());
+    }
     // EV_ERROR, or a dead descriptor: stopped, and start() raises.
     void fail(int number);
 

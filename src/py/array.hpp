@@ -41,6 +41,7 @@ class Array {
         return true;
     }
 
+    void remove_last() { --size_; }
     void remove_first() { std::memmove(items_, items_ + 1, --size_ * sizeof(T)); }
 
     [[nodiscard]] bool reserve(size_t size) {
