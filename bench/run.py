@@ -12,7 +12,6 @@ import os
 import pathlib
 import platform
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -214,12 +213,10 @@ def main() -> None:
     arguments = parse_arguments()
     console = Console()
     if not console.is_terminal:
-        console = Console(width=140)  # a log has no edge to wrap at
+        console = Console(width=170)  # a log has no edge to wrap at
     rows = [] if arguments.only == "operations" else arguments.pairs
     if rows:
         raise_limit(rows)
-    if shutil.which("perl") is None:
-        arguments.contenders = [name for name in arguments.contenders if name != "perl"]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, folder)
         bench.results.machine = describe(bench)
