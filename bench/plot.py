@@ -114,8 +114,12 @@ def operations_figure(results: Results) -> Figure:
             va="center",
         )
     axes.set_xscale("log")
-    axes.set_xlim(0.25, 90)
-    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    most = max(
+        max(results.units("", one.name), one.genuine / operations.GENUINE_UNIT) for one in shown
+    )
+    axes.set_xlim(0.25, 1.8 * most)
+    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if tick < 1.8 * most]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(axis="x", color="#E5E5E5")
     axes.set_axisbelow(True)
