@@ -5,6 +5,8 @@ ARGS ?=
 DEV ?= build/dev
 environment = $(PYTHON) tools/environment.py
 bin = .venv/bin
+# A worker per core: much of the suite waits for processes of its own.
+pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
 .PHONY: help run build dev test lint format asan bench docs clean
@@ -33,7 +35,7 @@ dev:
 
 test:
 	@$(environment) .venv test
-	@$(bin)/python -W error -m pytest $(ARGS)
+	@$(bin)/python $(pytest) $(ARGS)
 
 lint:
 	@$(environment) .venv lint --no-pyev
@@ -51,7 +53,7 @@ format:
 
 asan:
 	@$(environment) .venv-asan test --sanitize
-	@tools/sanitized .venv-asan/bin/python -W error -m pytest --timeout=600 $(ARGS)
+	@tools/sanitized .venv-asan/bin/python $(pytest) --timeout=900 $(ARGS)
 
 bench:
 	@$(environment) .venv-bench bench --perl
