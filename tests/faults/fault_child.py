@@ -1,4 +1,4 @@
-"""python fault_child.py FILE FUNCTION ARGUMENTS: runs one scenario, see fault_harness.py."""
+"""python fault_child.py FILE FUNCTION CASES: runs one scenario, see fault_harness.py."""
 
 import ast
 import faulthandler
@@ -32,18 +32,23 @@ def scenario(path: str, name: str) -> dict[str, object]:
 
 
 def main() -> None:
-    path, name, arguments = sys.argv[1:]
+    path, name, cases = sys.argv[1:]
     faulthandler.dump_traceback_later(float(os.environ["PYEV_FAULT_LIMIT"]), exit=True)
     import fault_kit
 
     function = scenario(path, name)[name]
     assert callable(function)
-    before = fault_kit.open_fds()
-    function(**json.loads(arguments))
-    fault_kit.clean_up()
-    gc.collect()
-    left = {fd: target for fd, target in fault_kit.open_fds().items() if before.get(fd) != target}
-    assert not left, f"descriptors left open: {left}"
+    for arguments in json.loads(cases):
+        before = fault_kit.open_fds()
+        # Where everything ends at once, this alone tells which case it was.
+        fault_kit.note(f"with {arguments}")
+        function(**arguments)
+        fault_kit.clean_up()
+        gc.collect()
+        now = fault_kit.open_fds()
+        left = {fd: target for fd, target in now.items() if before.get(fd) != target}
+        assert not left or fault_kit.kept, f"descriptors left open: {left}"
+    fault_kit.note("")
     faulthandler.cancel_dump_traceback_later()
     print("ok", flush=True)
 

@@ -12,9 +12,11 @@ import inspect
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,23 @@ def run_script(
     command = [sys.executable, "-W", "error", "-X", "faulthandler"]
     if source is not None:
         command += ["-c", source]
+    with tempfile.TemporaryDirectory() as directory:
+        note = Path(directory) / "note"
+        environment["PYEV_FAULT_NOTE"] = str(note)
+        outcome = run(command + list(arguments), environment, timeout)
+        case = note.read_text() if note.exists() else ""
+    status, out, err = outcome
+    if status == fault_kit.SKIPPED:
+        pytest.skip(err.strip())
+    if status or out.strip() != "ok" or err:
+        pytest.fail(f"exit status {status} {case}\n{out}{err}", pytrace=False)
+
+
+def run(
+    command: list[str], environment: dict[str, str], timeout: float
+) -> tuple[int | str, str, str]:
     child = subprocess.Popen(
-        [*command, *arguments],
+        command,
         env=environment,
         cwd=HERE,
         stdin=subprocess.DEVNULL,
@@ -50,30 +67,31 @@ def run_script(
         errors="backslashreplace",
         start_new_session=True,
     )
+    status: int | str
     try:
         out, err = child.communicate(timeout=timeout)
+        status = child.returncode
     except subprocess.TimeoutExpired:
-        os.killpg(child.pid, 9)
+        os.killpg(child.pid, signal.SIGKILL)
         out, err = child.communicate()
-        pytest.fail(f"hung for {timeout} s\n{out}{err}", pytrace=False)
+        status = f"none: hung for {timeout} s"
     finally:
         # Whatever the scenario forked and lost must not outlive it.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, 9)
-    if child.returncode == fault_kit.SKIPPED:
-        pytest.skip(err.strip())
-    if child.returncode or out.strip() != "ok" or err:
-        pytest.fail(f"exit status {child.returncode}\n{out}{err}", pytrace=False)
+            os.killpg(child.pid, signal.SIGKILL)
+    return status, out, err
 
 
 def scenario(
     *numbers: str,
     backends: str | Iterable[str] = "each",
     timeout: float = TIMEOUT,
-    **cases: Iterable[Any] | Mapping[str, Any],
+    alone: bool = False,
+    **cases: Iterable[Any],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a test of a function: `numbers` are its places in the catalogue (README.md),
-    `backends` is "each", "any" (one is enough) or names, `cases` are JSON values to call it with.
+    `backends` is "each", "any" (one is enough) or names, `cases` are JSON values to call it with,
+    all in one interpreter unless it is to be `alone` each time.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -82,10 +100,11 @@ def scenario(
 
         def test(**arguments: Any) -> None:
             backend = arguments.pop("backend")
+            every = [arguments] if alone else products(cases)
             if backend not in fault_kit.available():
                 pytest.skip(f"no {backend} here")
             run_script(
-                [str(HERE / "fault_child.py"), path, name, json.dumps(arguments)],
+                [str(HERE / "fault_child.py"), path, name, json.dumps(every)],
                 backend=backend,
                 timeout=timeout,
             )
@@ -94,7 +113,8 @@ def scenario(
         test.__qualname__ = function.__qualname__
         test.__module__ = function.__module__
         test.__doc__ = function.__doc__
-        parameters = ["backend", *cases]
+        shown = cases if alone else {}
+        parameters = ["backend", *shown]
         test.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [inspect.Parameter(p, inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in parameters]
         )
@@ -106,12 +126,16 @@ def scenario(
             names = [backends] if isinstance(backends, str) else list(backends)
         rows = [
             pytest.param(*row, id="-".join(map(_word, row)))
-            for row in itertools.product(names, *cases.values())
+            for row in itertools.product(names, *shown.values())
         ]
         marked = pytest.mark.parametrize(parameters, rows)(test)
         return pytest.mark.scenario(*numbers)(marked)  # type: ignore[no-any-return]
 
     return decorate
+
+
+def products(cases: dict[str, Iterable[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(cases, row, strict=True)) for row in itertools.product(*cases.values())]
 
 
 def _word(value: object) -> str:

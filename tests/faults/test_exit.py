@@ -81,7 +81,7 @@ def test_the_interpreter_ends_with_watchers_alive(backend: str, kept: str, loop:
     run_script([], backend=backend, source=source)
 
 
-@scenario("C45", what=["blocked", "busy", "in a callback", "with an interval"])
+@scenario("C45", what=["blocked", "busy", "in a callback", "with an interval"], alone=True)
 def test_a_daemon_thread_is_inside_start_at_exit(what: str) -> None:
     loop = kit.new_loop(**({"io_interval": 1000.0} if what == "with an interval" else {}))
     running = threading.Event()
@@ -163,7 +163,7 @@ def run_in(module: object, interpreter: object, source: str) -> str | None:
     return None if result is None else str(result)
 
 
-@scenario("C46", order=["here first", "there first", "only there"])
+@scenario("C46", order=["here first", "there first", "only there"], alone=True)
 def test_imported_in_a_subinterpreter(order: str) -> None:
     module = subinterpreters()
     here = kit.new_loop() if order == "here first" else None
@@ -184,6 +184,7 @@ def test_imported_in_a_subinterpreter(order: str) -> None:
 def test_a_subinterpreter_destroyed_with_its_loop_alive() -> None:
     module = subinterpreters()
     with kit.new_loop() as loop:
+        kit.works(loop)
         before = kit.open_fds()
         for _ in range(3):
             interpreter = module.create()  # type: ignore[attr-defined]
@@ -240,7 +241,7 @@ def test_children_forked_with_an_interpreter_alive() -> None:
         interpreter = module.create()  # type: ignore[attr-defined]
         raised = run_in(module, interpreter, SUB)
         assert raised is None or "Import" in raised or "subinterpreter" in raised, raised
-        assert subprocess.run([sys.executable, "-S", "-c", "exit(3)"]).returncode == 3
+        assert subprocess.run([sys.executable, "-S", "-c", "raise SystemExit(3)"]).returncode == 3
         kit.works(loop)
         run_in(module, interpreter, "loop.close()")
         module.destroy(interpreter)  # type: ignore[attr-defined]

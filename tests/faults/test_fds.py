@@ -29,7 +29,6 @@ PLACES = [
     "in periodic",
     "in the loop's callback",
     "in its own callback",
-    "in another thread",
 ]
 
 
@@ -59,7 +58,7 @@ def close_at(place: str, loop: pyev.Loop, victim: pyev.Io, other_end: int) -> li
         case "in check":
             return start(loop.check(close))
         case "in idle":
-            return start(loop.idle(close))
+            return start(loop.idle(close, None, 2))
         case "in timer":
             return start(loop.timer(0.0, 0.0, close))
         case "in io":
@@ -91,22 +90,6 @@ def close_at(place: str, loop: pyev.Loop, victim: pyev.Io, other_end: int) -> li
         case "in its own callback":
             victim.callback = close
             os.write(other_end, b"x")
-        case "in another thread":
-
-            def run() -> None:
-                # Only once the loop blocks: closing just before the system call is the one race
-                # that is not promised to be survived.
-                kit.wait_until_blocked()
-                close()
-                waker.send()
-
-            thread = threading.Thread(target=run)
-            waker = loop.async_(lambda w, revents: thread.join())
-            waker.start()
-            blocker = loop.prepare(lambda w, revents: (w.stop(), thread.start()))
-            blocker.start()
-            kit.until(loop, lambda: done and not thread.is_alive())
-            return [waker, blocker]
         case _:
             raise AssertionError(place)
     return []
@@ -213,8 +196,8 @@ def test_objects_with_an_evil_fileno() -> None:
         kit.works(loop)
 
 
-@scenario("A1", kind=["directory", "file", "pipe", "symlink"])
-def test_an_fd_that_only_names_a_path(kind: str) -> None:
+@scenario("A1", kind=["directory", "file", "pipe", "symlink"], others=[True, False])
+def test_an_fd_that_only_names_a_path(kind: str, others: bool) -> None:
     # Open as far as fcntl() can tell, but epoll_ctl, poll and io_uring say EBADF: all of libev's
     # assertions in one.
     with tempfile.TemporaryDirectory() as directory:
@@ -231,13 +214,15 @@ def test_an_fd_that_only_names_a_path(kind: str) -> None:
             r, w = kit.pipe()
             log = kit.Log(kit.reader)
             other = loop.io(r, EV_READ, log)
-            other.start()
+            if others:
+                other.start()
             watcher = loop.io(fd, EV_READ, kit.never)
             try:
                 watcher.start()
             except OSError as error:
                 assert error.errno == errno.EBADF
             kit.all_bad_fd(kit.drain(loop))
+            other.start()
             os.write(w, b"x")
             kit.until(loop, lambda: log)
             assert not watcher.active
@@ -310,6 +295,7 @@ def test_closed_under_its_watcher(place: str, events: int) -> None:
         survivor.start()
         victim = loop.io(fd, events, kit.nothing)
         victim.start()
+        kit.warm(loop)
         watchers = close_at(place, loop, victim, other_end)
         # Some backends never learn of it and need not; none may say so twice or of another one.
         errors = kit.drain(loop)
@@ -326,6 +312,37 @@ def test_closed_under_its_watcher(place: str, events: int) -> None:
         kit.drain(loop)
         kit.bad_fd(victim.start)
         assert not victim.active
+        kit.works(loop)
+
+
+# Not on poll: it tells at once, and libev asserts that nobody closes what it polls.
+@scenario("A2", backends=[name for name in kit.available() if name != "poll"])
+def test_closed_by_another_thread_while_the_loop_blocks() -> None:
+    with kit.new_loop() as loop:
+        kit.warm(loop)
+        fd, _ = kit.pair()
+        victim = loop.io(fd, EV_READ, kit.nothing)
+        victim.start()
+
+        def close() -> None:
+            kit.wait_until_blocked()
+            os.close(fd)
+            waker.send()
+
+        thread = threading.Thread(target=close)
+        waker = loop.async_(lambda w, revents: thread.join())
+        waker.start()
+        thread.start()
+        errors: list[Exception] = []
+        while thread.is_alive():
+            try:
+                loop.start(kit.ONCE)
+            except OSError as error:
+                errors.append(error)
+        kit.all_bad_fd(errors + kit.drain(loop))
+        waker.stop()
+        victim.stop()
+        kit.drain(loop)
         kit.works(loop)
 
 
@@ -358,7 +375,8 @@ def test_what_is_done_with_a_dead_one(after: str) -> None:
             victim.feed(EV_READ)
             loop.feed_fd_event(r, EV_READ)
         elif after == "exit" and settled:
-            return  # The interpreter ends with it all alive.
+            kit.keep(loop, victim)  # The interpreter ends with it all alive.
+            return
         if after != "close":
             errors = kit.drain(loop)
             kit.all_bad_fd(errors)
@@ -422,12 +440,11 @@ def test_a_hundred_closed_at_once_are_each_reported_once() -> None:
             victims[-1].start()
         for victim in victims:
             os.close(victim.fd)
-        errors: list[Exception] = []
-        for error in kit.drain(loop):
-            # One error each, or one that carries the others.
-            errors += getattr(error, "exceptions", [error])
+        with kit.Unraisable() as unraisable:
+            errors = kit.drain(loop)
+        # One leaves start(), the others are not lost.
         assert errors
-        kit.all_bad_fd(errors)
+        kit.all_bad_fd([*errors, *unraisable.errors], 100)
         assert not any(v.active for v in victims)
         os.write(w, b"x")
         kit.until(loop, lambda: log)
@@ -484,7 +501,9 @@ def test_closed_before_everything_is_registered_anew(how: str) -> None:
                 os.close(victim.fd)
             if how != "fork":
                 loop.reset()
-            kit.all_bad_fd(kit.drain(loop))
+            with kit.Unraisable() as unraisable:
+                errors = kit.drain(loop)
+            kit.all_bad_fd([*errors, *unraisable.errors], 3)
             assert not any(v.active for v in victims)
             kit.works(loop)
 
@@ -492,6 +511,8 @@ def test_closed_before_everything_is_registered_anew(how: str) -> None:
             check()
         else:
             assert kit.fork(check) == 0
+            for victim in victims:
+                victim.stop()
             kit.works(loop)
 
 
@@ -501,7 +522,7 @@ def test_closed_in_a_fork_watcher_of_the_child() -> None:
         fd, _ = kit.pair()
         victim = loop.io(fd, EV_READ, kit.never)
         victim.start()
-        watcher = loop.fork(lambda w, revents: os.close(fd))
+        watcher = loop.fork(lambda w, revents: (w.stop(), os.close(fd)))
         watcher.start()
         kit.turns(loop, 2)
 
@@ -516,13 +537,10 @@ def test_closed_in_a_fork_watcher_of_the_child() -> None:
 @scenario("A2", inner=["epoll", "kqueue"], place=["queued", "settled", "in prepare", "in fork"])
 def test_a_dead_fd_in_an_embedded_loop(inner: str, place: str) -> None:
     if inner not in kit.available():
-        kit.skip(f"no {inner} here")
+        return
     for callback in (None, lambda w, revents: w.sweep()):
         with kit.new_loop() as loop, pyev.Loop(kit.BACKENDS[inner]) as embedded:
-            try:
-                embed = loop.embed(embedded, callback)
-            except pyev.Error:
-                kit.skip("cannot be embedded")
+            embed = loop.embed(embedded, callback)
             embed.start()
             fd, _ = kit.pair()
             r, w = kit.pipe()
@@ -546,8 +564,10 @@ def test_a_dead_fd_in_an_embedded_loop(inner: str, place: str) -> None:
                 os.close(fd)
                 loop.reset()
                 embedded.reset()
-            kit.all_bad_fd(kit.drain(loop))
-            kit.all_bad_fd(kit.drain(embedded))
+            # Where the embedded loop is run by the other, it reports for itself.
+            with kit.Unraisable() as unraisable:
+                errors = kit.drain(loop) + kit.drain(embedded)
+            kit.all_bad_fd([*errors, *unraisable.errors])
             os.write(w, b"x")
             kit.until(loop, lambda log=log: log)
             embed.stop()
@@ -614,6 +634,8 @@ def test_closed_by_a_scheduler_function() -> None:
             os.close(fd)
             return now + 3600
 
+        with loop.periodic(0.0, 1e6, kit.nothing):  # Its timerfd, if any, is open already.
+            pass
         watcher = loop.scheduler(schedule, kit.never)
         watcher.start()
         kit.all_bad_fd(kit.drain(loop), 1)
@@ -693,8 +715,11 @@ def test_an_error_stops_its_watcher_and_leaves_start(batch: bool) -> None:
                 name = type(watcher).__name__
                 assert type(error) is pyev.Error, error
                 assert name in f"{error} {getattr(error, '__notes__', '')}", error
-        errors = kit.drain(loop)
-        assert all(type(e) is pyev.Error for e in errors)
+        with kit.Unraisable() as unraisable:
+            errors = kit.drain(loop)
+        # The later ones of a batch are reported.
+        assert len(errors) + len(unraisable.errors) == (len(watchers) if batch else 0)
+        assert all(type(e) is pyev.Error for e in [*errors, *unraisable.errors])
         assert bool(errors) == batch
         assert not any(w.active or w.pending for w in watchers)
         before = len(others)

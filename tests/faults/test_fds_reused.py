@@ -256,6 +256,7 @@ def test_a_deleted_file_and_its_dups() -> None:
 @scenario("A12", "A2")
 def test_a_file_closed_under_its_watcher() -> None:
     with kit.new_loop() as loop:
+        kit.warm(loop)
         fd = os.open("/etc/passwd", os.O_RDONLY)
         watcher = loop.io(fd, EV_READ, kit.nothing)
         watcher.start()

@@ -179,8 +179,7 @@ def test_a_loop_that_another_thread_runs_at_the_fork() -> None:
 
         def child() -> None:
             # That thread is not here; the loop can be used, or refuses clearly.
-            waker.send()
-            for function in (lambda: loop.start(kit.NOWAIT), loop.close, waker.stop):
+            for function in (waker.send, lambda: loop.start(kit.NOWAIT), loop.close, waker.stop):
                 with contextlib.suppress(RuntimeError, pyev.Error, OSError):
                     function()
             with kit.new_loop() as mine:

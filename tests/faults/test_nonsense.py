@@ -36,7 +36,7 @@ def nonsense(loop: pyev.Loop) -> list[object]:
         None, True, -1, 0, 1, 2, 3, 2**31, -(2**31), 2**63, 10**400, 0.0, -1.0, 1e308,
         float("nan"), float("inf"), "", "x", "\0", "\udc80", b"", b"\0", "x" * 100_000, (), [], {},
         (1, 2), int, type, len, kit.nothing, object(), Evil(), Evil, lambda: None, loop, sys,
-        pyev.Timer, pyev.Watcher, NotImplemented, ...,
+        pyev.Timer, pyev.Watcher, ...,
     ]  # fmt: skip
     return values
 
@@ -181,7 +181,7 @@ def test_a_whole_loop_given_nonsense() -> None:
 @scenario("C47", backends="any")
 def test_module_functions_given_nonsense() -> None:
     with kit.new_loop() as loop:
-        values = [v for v in nonsense(loop) if v not in (1e308, 2**31, 2**63, float("inf"))]
+        values = nonsense(loop)
         for name in ("version", "abi_version", "time", "supported_backends", "feed_signal",
                      "recommended_backends", "embeddable_backends"):  # fmt: skip
             function = getattr(pyev, name)
@@ -228,7 +228,7 @@ def test_a_constructor_that_fails_half_way(kind: str) -> None:
             ):  # fmt: skip
                 with contextlib.suppress(ORDINARY):
                     watcher.__init__(*arguments)
-            with contextlib.suppress(ORDINARY):
+            with kit.Unraisable(), contextlib.suppress(ORDINARY):
                 watcher.start()
             repr(watcher)
             with contextlib.suppress(ORDINARY):

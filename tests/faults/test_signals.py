@@ -2,12 +2,14 @@
 
 import ctypes
 import faulthandler
+import functools
 import gc
 import os
 import signal
 import socket
 import tempfile
 import threading
+import types
 from collections.abc import Callable
 
 import fault_kit as kit
@@ -24,21 +26,17 @@ def raiser(signum: int, frame: object) -> None:
     raise Taken(signum)
 
 
-class Becomes:
-    """Converts any argument to a number: for a C callable that is given a watcher and events."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def from_param(self, argument: object) -> ctypes.c_int:
-        return ctypes.c_int(self.number)
+def becomes(number: int) -> object:
+    """Converts any argument to a number, by C code alone: `getattr(holder, "value", argument)`."""
+    holder = types.SimpleNamespace(value=ctypes.c_int(number))
+    return types.SimpleNamespace(from_param=functools.partial(getattr, holder, "value"))
 
 
 def silently(signum: int) -> Callable[..., int]:
     """A callback that sends this process a signal, and after that runs not one bytecode: Python's
     handler is still due when the loop polls."""
     kill = ctypes.CDLL(None).kill
-    kill.argtypes = [Becomes(os.getpid()), Becomes(signum)]
+    kill.argtypes = [becomes(os.getpid()), becomes(signum)]
     return kill  # type: ignore[no-any-return]
 
 
@@ -58,11 +56,12 @@ def leaves(loop: pyev.Loop, error: type[BaseException], flags: int = 0) -> None:
 # 31 and 32. Out of start().
 
 
-@scenario("C31", "C32", kind=list(KINDS), watched=["nothing", "idle io", "timer", "debug"])
+@scenario("C31", "C32", kind=list(KINDS), watched=["nothing", "idle io", "timer"])
 def test_while_blocked_with_nothing_to_do(kind: str, watched: str) -> None:
     signum, error = expecting(kind)
     shoot = kit.assassin(signum)
-    with kit.new_loop(debug=watched == "debug") as loop:
+    # With debug, what a handler raises in the callback that is still to return leaves start() too.
+    with kit.new_loop(debug=kind == "handler") as loop:
         r, w = kit.pipe()
         keep: pyev.Watcher = loop.async_(kit.never)
         if watched == "idle io":
@@ -260,7 +259,7 @@ HANDLERS = ["default_int_handler", "function", "ignored", "default", "faulthandl
 ENDS = ["stop", "drop", "close", "set", "last of two", "stopped in its callback", "error", "exit"]
 
 
-@scenario("C33", handler=HANDLERS, end=ENDS)
+@scenario("C33", handler=HANDLERS, end=ENDS, alone=True)
 def test_the_previous_handler_is_back(handler: str, end: str) -> None:
     called: list[int] = []
     function = lambda signum, frame: called.append(signum)  # noqa: E731
@@ -378,7 +377,7 @@ def test_the_user_changes_the_handler_meanwhile() -> None:
         kit.works(loop)
 
 
-@scenario("C33", flags=[0, 0x200000])
+@scenario("C33", flags=[0, 0x200000], alone=True)
 def test_with_and_without_signalfd(flags: int) -> None:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     before = signal.getsignal(signal.SIGUSR1)
@@ -417,7 +416,7 @@ def test_a_storm_of_signals() -> None:
 # 34. The wake-up descriptor.
 
 
-@scenario("C34", flags=[0, 1, 2])
+@scenario("C34", flags=[0, 1, 2], alone=True)
 def test_a_foreign_wakeup_fd_is_put_back_and_gets_its_bytes(flags: int) -> None:
     signal.signal(signal.SIGUSR1, lambda signum, frame: None)
     a, b = socket.socketpair()
@@ -431,7 +430,7 @@ def test_a_foreign_wakeup_fd_is_put_back_and_gets_its_bytes(flags: int) -> None:
         stop.start()
         for _ in range(20):
             loop.start(flags)
-            assert a.recv(100) == bytes([signal.SIGUSR1]), "the foreign descriptor missed one"
+            assert set(a.recv(1000)) == {signal.SIGUSR1}, "the foreign descriptor missed one"
             assert signal.set_wakeup_fd(b.fileno()) == b.fileno()
         shooting.callback = lambda w, revents: 1 / 0
         loop.debug = True
@@ -444,7 +443,7 @@ def test_a_foreign_wakeup_fd_is_put_back_and_gets_its_bytes(flags: int) -> None:
         assert signal.set_wakeup_fd(-1) == -1
 
 
-@scenario("C34", new=["another", "none"])
+@scenario("C34", new=["another", "none"], alone=True)
 def test_a_wakeup_fd_set_while_running_stays(new: str) -> None:
     a, b = socket.socketpair()
     with a, b, kit.new_loop() as loop:

@@ -76,14 +76,16 @@ def with_clocks() -> Callable[..., None]:
     clocks = {
         name: ctypes.c_double.in_dll(shim, f"jump_{name}") for name in ("realtime", "monotonic")
     }
+    clocks["realtime"].value = clocks["monotonic"].value = 0.0
     before = time.time(), time.monotonic()
     clocks["realtime"].value = clocks["monotonic"].value = 1000.0
     assert time.time() > before[0] + 500 and time.monotonic() > before[1] + 500
     clocks["realtime"].value = clocks["monotonic"].value = 0.0
 
     def jump(realtime: float = 0.0, monotonic: float = 0.0) -> None:
-        clocks["realtime"].value += realtime
-        clocks["monotonic"].value += monotonic
+        # libev compares the clocks every half a second: that much passes at least.
+        clocks["realtime"].value += realtime + 0.6
+        clocks["monotonic"].value += monotonic + 0.6
 
     return jump
 
@@ -151,7 +153,8 @@ def test_the_process_was_stopped(by: float) -> None:
         jump(by, by)
         kit.turns(loop, 4)
         assert len(late) == 1
-        assert len(ticks) - count[0] == 1, "one tick is late, the others are gone"
+        # One tick is late and the next is due at once; the others are gone.
+        assert 1 <= len(ticks) - count[0] <= 2, len(ticks)
         assert len(aligned) - count[1] == 1
         for watcher in watchers:
             watcher.stop()
@@ -191,7 +194,7 @@ def test_a_scheduler_asked_because_of_a_jump_may_be_wrong(by: float) -> None:
         jumped = True
         with kit.Unraisable() as unraisable:
             assert not kit.drain(loop)
-        assert len(unraisable.errors) == 20
+        assert len(unraisable.errors) == 20, len(unraisable.errors)
         assert not any(w.active for w in watchers) and all(o.active for o in others)
         loop.verify()
         for other in others:

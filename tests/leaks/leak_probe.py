@@ -105,7 +105,11 @@ class Probe:
         warnings.simplefilter("ignore", ResourceWarning)  # Active watchers are let go on purpose.
         sys.unraisablehook = lambda arguments: None
         gc.disable()  # Collected where this says so, or it would depend on chance.
-        self.loop = pyev.Loop(FLAGS)
+        try:
+            self.loop = pyev.Loop(FLAGS)
+        except (pyev.Error, OSError):
+            print("not here")
+            sys.exit()
         self.data = Data()
         self.involved: list[object] = [self.loop, self.data, nothing, failing, pyev.Error]
         self.problems: list[str] = []

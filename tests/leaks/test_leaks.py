@@ -31,11 +31,6 @@ def cases() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("script", "backend"), cases())
 def test_nothing_grows(script: str, backend: str) -> None:
-    if backend:
-        try:
-            pyev.Loop(leak_probe.BACKENDS[backend]).close()
-        except (pyev.Error, OSError) as error:
-            pytest.skip(f"{backend}: {error}")
     environment = dict(os.environ, PYEV_LEAK_BACKEND=backend, PYTHONMALLOC="malloc")
     environment.pop("LIBEV_FLAGS", None)
     result = subprocess.run(
@@ -45,6 +40,8 @@ def test_nothing_grows(script: str, backend: str) -> None:
         capture_output=True,
         text=True,
     )
+    if result.stdout.strip() == "not here":
+        pytest.skip(f"no {backend} here")
     if result.returncode or result.stdout.strip() != "ok":
         pytest.fail(f"exit status {result.returncode}\n{result.stderr}", pytrace=False)
 
