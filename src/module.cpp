@@ -2,6 +2,8 @@
 #include <Python.h>
 #include <ev.h>
 
+#include "aio/loop_base.hpp"
+#include "aio/state.hpp"
 #include "ev/async.hpp"
 #include "ev/check.hpp"
 #include "ev/child.hpp"
@@ -25,6 +27,12 @@ namespace pyev {
 
 using ev::State;
 using py::Ref;
+
+// What the module keeps: a pointer for each layer that has a state.
+struct States {
+    State* ev;
+    aio::State* aio;
+};
 
 struct Constant {
     const char* name;
@@ -84,7 +92,8 @@ static bool add_type(PyObject* module, State& state) {
     PyObject* base = nullptr;
     if constexpr (!std::is_same_v<T, ev::Loop>)
         base = reinterpret_cast<PyObject*>(state.type<ev::Watcher>());
-    Ref type = py::make_type<T, Closed>(module, base);
+    const PyMethodDef* shared = base ? ev::Watcher::kType.methods : nullptr;
+    Ref type = py::make_type<T, Closed>(module, base, shared);
     if (!type || PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type.get())) < 0)
         return false;
     state.types[ev::Types::index<T>()] = type;
@@ -104,6 +113,12 @@ static bool add_types(PyObject* module, State& state) {
            add_type<ev::Check>(module, state) && add_type<ev::Embed>(module, state) &&
            add_type<ev::Fork>(module, state) && add_type<ev::Async>(module, state) &&
            add_type<ev::Cleanup>(module, state) && add_type<ev::Once, true>(module, state);
+}
+
+static bool add_event_loop(PyObject* module, aio::State& state) {
+    state.loop_base = py::make_type<aio::LoopBase>(module);
+    return state.loop_base &&
+           PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(state.loop_base.get())) == 0;
 }
 
 static bool add_values(PyObject* module, State& state) {
@@ -142,6 +157,14 @@ static bool find_main_thread(State& state) {
     return !PyErr_Occurred();
 }
 
+static bool find_wakeup(State& state) {
+    Ref signal = Ref::steal(PyImport_ImportModule("signal"));
+    if (signal)
+        state.set_wakeup_fd = Ref::steal(PyObject_GetAttrString(signal.get(), "set_wakeup_fd"));
+    state.wakeup_names = Ref::steal(Py_BuildValue("(s)", "warn_on_full_buffer"));
+    return state.set_wakeup_fd && state.wakeup_names;
+}
+
 static bool register_fork(PyObject* module) {
     Ref os = Ref::steal(PyImport_ImportModule("os"));
     Ref add, hook, options, arguments = Ref::steal(PyTuple_New(0)), done;
@@ -159,33 +182,43 @@ static int exec(PyObject* module) {
                      ev_version_major(), ev_version_minor());
         return -1;
     }
-    auto* state = new (std::nothrow) State;
-    *static_cast<State**>(PyModule_GetState(module)) = state;
-    if (!state) return PyErr_NoMemory(), -1;
+    auto* states = static_cast<States*>(PyModule_GetState(module));
+    State* state = states->ev = new (std::nothrow) State;
+    states->aio = new (std::nothrow) aio::State;
+    if (!state || !states->aio) return PyErr_NoMemory(), -1;
     bool done = add_values(module, *state) && add_types(module, *state) &&
-                find_main_thread(*state) && register_fork(module);
+                add_event_loop(module, *states->aio) && find_main_thread(*state) &&
+                find_wakeup(*state) && register_fork(module);
     return done ? 0 : -1;
 }
 
 static int traverse(PyObject* module, visitproc visit, void* arg) {
-    State* state = State::of(module);
+    auto* states = static_cast<States*>(PyModule_GetState(module));
     int result = 0;
-    if (state)
-        state->each_ref([&](Ref& ref) {
-            if (result == 0 && ref) result = visit(ref.get(), arg);
-        });
+    auto visit_ref = [&](Ref& ref) {
+        if (result == 0 && ref) result = visit(ref.get(), arg);
+    };
+    if (states->ev) states->ev->each_ref(visit_ref);
+    if (states->aio) states->aio->each_ref(visit_ref);
     return result;
 }
 
 static int clear(PyObject* module) {
-    if (State* state = State::of(module)) state->each_ref([](Ref& ref) { ref = Ref(); });
+    auto* states = static_cast<States*>(PyModule_GetState(module));
+    if (states->ev) states->ev->each_ref([](Ref& ref) { ref = Ref(); });
+    if (states->aio) {
+        states->aio->handles.clear();
+        states->aio->each_ref([](Ref& ref) { ref = Ref(); });
+    }
     return 0;
 }
 
 static void free_module(void* module) {
     auto* self = static_cast<PyObject*>(module);
     clear(self);
-    if (State* state = State::of(self)) state->release();
+    auto* states = static_cast<States*>(PyModule_GetState(self));
+    if (states->ev) states->ev->release();
+    if (states->aio) states->aio->release();
 }
 
 static PyModuleDef_Slot slots[] = {
@@ -198,7 +231,7 @@ static PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     "pyev._core",
     "The native half of pyev: libev's loop and its watchers.",
-    sizeof(State*),
+    sizeof(States),
     ev::functions,
     slots,
     traverse,

@@ -20,8 +20,13 @@ method for each kind of watcher: `Loop.io` makes an `Io`, `Loop.timer` a `Timer`
 on; every watcher is a `Watcher` and calls ``callback(watcher, revents)``. Keep a
 reference to each: a watcher lives as long as something in Python refers to it.
 
+`EventLoop` is asyncio's event loop on the same engine: ``pyev.run(main())``. Its `ev` is the
+`Loop` underneath, so any watcher runs beside any coroutine.
+
 ``python -m pyev`` tells which libev is linked and what it can do here.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from pyev._core import (
     EV_ASYNC,
@@ -98,6 +103,9 @@ from pyev._core import (
     version,
 )
 
+if TYPE_CHECKING:
+    from pyev._eventloop import EventLoop, new_event_loop, run
+
 __all__ = [
     "EVBACKEND_ALL",
     "EVBACKEND_DEVPOLL",
@@ -148,6 +156,7 @@ __all__ = [
     "Cleanup",
     "Embed",
     "Error",
+    "EventLoop",
     "Fork",
     "Idle",
     "Io",
@@ -166,9 +175,20 @@ __all__ = [
     "default_loop",
     "embeddable_backends",
     "feed_signal",
+    "new_event_loop",
     "recommended_backends",
+    "run",
     "sleep",
     "supported_backends",
     "time",
     "version",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # asyncio is imported when it is asked for: programs of watchers alone do without.
+    if name in ("EventLoop", "new_event_loop", "run"):
+        from pyev import _eventloop
+
+        return getattr(_eventloop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,14 @@ using py::Ref;
 // The one call that any thread may make while the loop runs. libev wakes the poll with an eventfd
 // it made with the loop.
 Ref Async::send() {
-    ev_async_send(loop_->ev(), &ev_);
+    ev_async_send(owner()->ev(), &ev_);
+    if (is_active()) owner()->note_sent(&ev_);
     return Ref::none();
+}
+
+void Async::end() {
+    owner()->forget_sent(&ev_);
+    ev_async_stop(owner()->ev(), &ev_);
 }
 
 Ref Async::get_sent() { return Ref::steal(PyBool_FromLong(ev_async_pending(&ev_))); }

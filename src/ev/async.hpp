@@ -11,6 +11,8 @@ class Async : public WatcherOf<Async, ev_async, ev_async_start, ev_async_stop> {
     static constexpr const char* kName = "pyev.Async";
     static constexpr int kEvent = EV_ASYNC;
 
+    void end();
+
     py::Ref send();
     py::Ref get_sent();
 };

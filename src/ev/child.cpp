@@ -65,23 +65,23 @@ bool Child::watch_pidfd() {
 }
 
 bool Child::watch_sigchld() {
-    if (!loop_->is_default())
-        return py::raise(loop_->state().error.get(),
+    if (!owner()->is_default())
+        return py::raise(owner()->state().error.get(),
                          pid_ && !trace_ ? "without pidfds a Child needs the default loop"
                                          : "a Child of any process, or with trace, needs the "
                                            "default loop");
     ev_signal_set(sigchld(), SIGCHLD);
-    if (!start_signal(loop_, sigchld())) return false;
+    if (!start_signal(owner(), sigchld())) return false;
     enlist();
     // What happened before is not signalled again.
-    ev_feed_event(loop_->ev(), &ev_, EV_SIGNAL);
+    ev_feed_event(owner()->ev(), &ev_, EV_SIGNAL);
     return true;
 }
 
 void Child::end() {
     dismiss();
-    if (pidfd_ < 0) return stop_signal(loop_, sigchld());
-    loop_->descriptors().stop(&watch_);
+    if (pidfd_ < 0) return stop_signal(owner(), sigchld());
+    owner()->descriptors().stop(&watch_);
     close(std::exchange(pidfd_, -1));
 }
 
@@ -115,7 +115,7 @@ void Child::hand_over(Child* collector, Status status) {
     for (Child* child = children; child; child = child->next_child_) {
         if (child == collector || !child->concerns(status)) continue;
         if (!child->handed_.push(status)) PyErr_WriteUnraisable(child->object());
-        if (child->pidfd_ < 0) ev_feed_event(child->loop_->ev(), &child->ev_, EV_SIGNAL);
+        if (child->pidfd_ < 0) ev_feed_event(child->owner()->ev(), &child->ev_, EV_SIGNAL);
     }
 }
 
@@ -162,7 +162,7 @@ bool Child::collect(Status& status) {
 void Child::rest() {
     over_ = true;
     if (pidfd_ < 0) return;
-    loop_->descriptors().stop(&watch_);
+    owner()->descriptors().stop(&watch_);
     ev_io_set(io(), pidfd_, 0);
     if (!begin_watch(&watch_)) PyErr_WriteUnraisable(object());
 }
@@ -171,10 +171,10 @@ void Child::event(int revents) {
     const int readiness = pidfd_ >= 0 ? EV_READ : EV_SIGNAL;
     if (!is_active() || !(revents & readiness)) return deliver(revents);
     Ref self = Ref::borrow(object());
-    Loop* loop = loop_;
+    Loop* loop = owner();
     bool collected = false;
     Status status;
-    while (loop_ == loop && is_active() && collect(status)) {
+    while (owner() == loop && is_active() && collect(status)) {
         collected = true;
         rpid_ = status.pid;
         rstatus_ = status.status;
@@ -182,7 +182,7 @@ void Child::event(int revents) {
         deliver(EV_CHILD);
     }
     // Most SIGCHLDs concern others; a pidfd is never ready without cause, so this was fed.
-    if (!collected && loop_ == loop && readiness == EV_READ) deliver(revents);
+    if (!collected && owner() == loop && readiness == EV_READ) deliver(revents);
 }
 
 Ref Child::describe() {

@@ -5,9 +5,9 @@ namespace pyev::ev {
 
 // The loop's list says in which order they were started.
 bool Cleanup::begin() {
-    loop_->unlink(this);
-    loop_->link(this);
-    ev_cleanup_start(loop_->ev(), &ev_);
+    owner()->unlink(this);
+    owner()->link(this);
+    ev_cleanup_start(owner()->ev(), &ev_);
     return true;
 }
 

@@ -42,14 +42,14 @@ static bool is_within(Loop* inner, Loop* outer, int depth) {
 
 bool Embed::begin() {
     if (!other()->enter()) return false;
-    if (is_within(other(), loop_, 0))
-        return py::raise(loop_->state().error.get(), "%R cannot be embedded in itself",
+    if (is_within(other(), owner(), 0))
+        return py::raise(owner()->state().error.get(), "%R cannot be embedded in itself",
                          other_.get());
     if (!watch_backend()) return false;
-    ev_prepare_start(loop_->ev(), &prepare_);
-    ev_unref(loop_->ev());
-    ev_fork_start(loop_->ev(), &fork_);
-    ev_unref(loop_->ev());
+    ev_prepare_start(owner()->ev(), &prepare_);
+    ev_unref(owner()->ev());
+    ev_fork_start(owner()->ev(), &fork_);
+    ev_unref(owner()->ev());
     next_embedder_ = std::exchange(other()->embedders(), this);
     return true;
 }
@@ -65,15 +65,15 @@ void Embed::unwatch_turns() {
     Embed** link = &other()->embedders();
     while (*link != this) link = &(*link)->next_embedder_;
     *link = next_embedder_;
-    ev_ref(loop_->ev());
-    ev_prepare_stop(loop_->ev(), &prepare_);
-    ev_ref(loop_->ev());
-    ev_fork_stop(loop_->ev(), &fork_);
+    ev_ref(owner()->ev());
+    ev_prepare_stop(owner()->ev(), &prepare_);
+    ev_ref(owner()->ev());
+    ev_fork_stop(owner()->ev(), &fork_);
 }
 
 void Embed::end() {
     unwatch_turns();
-    loop_->descriptors().stop(&watch_);
+    owner()->descriptors().stop(&watch_);
 }
 
 void Embed::dead(Watch* watch) { static_cast<Embed*>(watch->owner)->fail(EBADF); }
@@ -86,7 +86,7 @@ bool Embed::turn() {
 
 void Embed::turn_or_report() {
     Ref self = Ref::borrow(object());
-    Loop* loop = loop_;
+    Loop* loop = owner();
     if (!turn()) loop->report(self.get());
 }
 
@@ -98,16 +98,16 @@ void Embed::on_prepare(struct ev_loop*, ev_prepare* ev, int) {
     if (self->other()->descriptors().changed() || self->other()->resets()) self->turn_or_report();
     if (!self->is_active()) return;
     if (self->generation_ == self->other()->generation()) return;
-    self->loop_->descriptors().stop(&self->watch_);
+    self->owner()->descriptors().stop(&self->watch_);
     if (self->watch_backend()) return;
     self->unwatch_turns();
     self->release_hold();
-    self->loop_->fail();
+    self->owner()->fail();
 }
 
 void Embed::on_fork(struct ev_loop*, ev_fork* ev, int) {
     auto* self = static_cast<Embed*>(ev->data);
-    if (self->loop_->forked()) (void)self->other()->reset();
+    if (self->owner()->forked()) (void)self->other()->reset();
 }
 
 void Embed::event(int revents) {

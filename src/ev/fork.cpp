@@ -6,7 +6,7 @@ namespace pyev::ev {
 // libev invokes these whenever it makes its kernel objects anew, and epoll's makes it do so without
 // any fork when descriptors were closed behind its back.
 void Fork::event(int revents) {
-    if (loop_->rebuilding() && !loop_->forked()) return;
+    if (owner()->rebuilding() && !owner()->forked()) return;
     deliver(revents);
 }
 

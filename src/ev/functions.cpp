@@ -63,7 +63,7 @@ static PyObject* default_loop(PyObject* module, PyObject* const* values, Py_ssiz
 
 static PyObject* after_fork(PyObject* module, PyObject*) {
     State& state = *State::of(module);
-    if (state.main_thread) state.main_thread = PyThread_get_thread_ident();
+    if (state.main_thread) state.main_thread = py::this_thread();
     for (Loop* loop = state.loops; loop; loop = loop->next()) loop->after_fork();
     Py_RETURN_NONE;
 }

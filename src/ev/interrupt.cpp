@@ -35,10 +35,16 @@ void Interrupt::close() {
     loop_ = nullptr;
 }
 
-void Interrupt::enter() {
+int Interrupt::set(int fd) {
+    PyObject* function = state_->set_wakeup_fd.get();
+    return py::set_wakeup_fd(fd, function, state_->wakeup_names.get(), fd == writer_);
+}
+
+void Interrupt::enter(State& state) {
     if (inside_) return;
+    state_ = &state;
     py::ErrorGuard guard;
-    int previous = py::set_wakeup_fd(writer_);
+    int previous = set(writer_);
     if (previous < -1) return;
     previous_ = previous;
     inside_ = true;
@@ -48,9 +54,9 @@ void Interrupt::leave() {
     if (!inside_) return;
     py::ErrorGuard guard;
     inside_ = false;
-    int ours = py::set_wakeup_fd(previous_);
-    if (ours < -1) py::set_wakeup_fd(previous_ = -1);  // the other's descriptor is closed by now
-    if (ours >= -1 && ours != writer_) py::set_wakeup_fd(ours);  // set meanwhile, to stay
+    int ours = set(previous_);
+    if (ours < -1) set(previous_ = -1);            // the other's descriptor is closed by now
+    if (ours >= -1 && ours != writer_) set(ours);  // set meanwhile, to stay
     if (previous_ >= 0) drain();
 }
 

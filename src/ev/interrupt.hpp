@@ -8,6 +8,8 @@
 
 #include <ev.h>
 
+#include "ev/state.hpp"
+
 namespace pyev::ev {
 
 class Interrupt {
@@ -16,14 +18,16 @@ class Interrupt {
     [[nodiscard]] bool open(struct ev_loop* loop);
     void close();
 
-    void enter();
+    void enter(State& state);
     void leave();
 
  private:
     static void readable(struct ev_loop*, ev_io* io, int);
+    int set(int fd);
     void drain();
 
     struct ev_loop* loop_ = nullptr;
+    State* state_ = nullptr;
     ev_io io_ = {};
     int reader_ = -1;
     int writer_ = -1;

@@ -18,7 +18,7 @@ class Io : public WatcherOf<Io, ev_io, ev_io_start, ev_io_stop> {
 
     bool configure(PyObject* const* lead);
     bool begin() { return begin_watch(&watch_); }
-    void end() { loop_->descriptors().stop(&watch_); }
+    void end() { owner()->descriptors().stop(&watch_); }
     void event(int revents);
     py::Ref describe();
 
@@ -29,7 +29,6 @@ class Io : public WatcherOf<Io, ev_io, ev_io_start, ev_io_stop> {
     static void dead(Watch* watch);
 
     Watch watch_;
-    unsigned delivered_ = 0;
 };
 
 }  // namespace pyev::ev

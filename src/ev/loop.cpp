@@ -73,8 +73,8 @@ Ref Loop::make_default(State& state, py::Args args) {
     return loop;
 }
 
-bool Loop::alive() {
-    if (ev_ && !orphaned_) return true;
+bool Loop::refuse() {
+    if (is_alive()) return py::raise(PyExc_RuntimeError, "the loop is running in another thread");
     State* state = state_ ? state_ : State::of_type(Py_TYPE(object()));
     if (!state) return false;
     if (orphaned_)
@@ -82,12 +82,6 @@ bool Loop::alive() {
                          "another thread ran this loop when the process was forked");
     return py::raise(state->error.get(),
                      state_ ? "the loop is closed" : "Loop.__init__() was not called");
-}
-
-bool Loop::enter() {
-    if (!alive()) return false;
-    if (!owner_ || owner_ == PyThread_get_thread_ident()) return true;
-    return py::raise(PyExc_RuntimeError, "the loop is running in another thread");
 }
 
 void Loop::link(Watcher* watcher) {
@@ -124,6 +118,12 @@ Ref Loop::repr() {
 
 // Running.
 
+// What only its owner may do with a loop that asyncio drives.
+bool Loop::own() {
+    return !driver_ ||
+           py::raise(PyExc_RuntimeError, "an asyncio event loop runs this pyev.Loop: use that");
+}
+
 Ref Loop::start(py::Args args) {
     static constexpr const char* names[] = {"flags"};
     PyObject* slots[1] = {};
@@ -133,7 +133,7 @@ Ref Loop::start(py::Args args) {
     if (flags & ~(EVRUN_NOWAIT | EVRUN_ONCE))
         return py::raise(PyExc_ValueError, "start() takes EVRUN_NOWAIT or EVRUN_ONCE, not %d",
                          flags);
-    if (!run(flags, &remaining)) return {};
+    if (!own() || !run(flags, &remaining)) return {};
     return Ref::steal(PyBool_FromLong(remaining));
 }
 
@@ -145,12 +145,15 @@ Ref Loop::stop(py::Args args) {
     if (slots[0] && (!py::to_int(slots[0], how) || !enter())) return {};
     if (how < EVBREAK_CANCEL || how > EVBREAK_ALL)
         return py::raise(PyExc_ValueError, "stop() takes EVBREAK_ONE or EVBREAK_ALL, not %d", how);
-    if (running()) ev_break(ev_, how);
+    if (driver_)
+        driver_->stop(driver_);
+    else if (running())
+        ev_break(ev_, how);
     return Ref::none();
 }
 
 Ref Loop::invoke() {
-    if (!guarded([this] { ev_invoke_pending(ev_); })) return {};
+    if (!own() || !guarded([this] { ev_invoke_pending(ev_); })) return {};
     return Ref::none();
 }
 
@@ -172,7 +175,7 @@ void Loop::run_cleanups() {
 
 Ref Loop::close() {
     if (!ev_) return Ref::none();
-    if (!orphaned_ && !enter()) return {};
+    if (!orphaned_ && (!enter() || !own())) return {};
     if (frame_ && !orphaned_)
         return py::raise(state_->error.get(), "%R cannot be closed while it runs", object());
     if (orphaned_) {
@@ -257,7 +260,7 @@ Ref Loop::feed_signal_event(PyObject* object) {
 // Attributes.
 
 bool Loop::set_callback(PyObject* callback) {
-    if (!check_callback(callback)) return false;
+    if (!own() || !check_callback(callback)) return false;
     callback_ = callback == Py_None ? Ref() : Ref::borrow(callback);
     return true;
 }

@@ -17,6 +17,13 @@
 
 namespace pyev::ev {
 
+// What drives a loop that does not run by itself: asyncio's. Filled in by the layer above.
+struct Driver {
+    // A watcher's callback raised an Exception, which is set.
+    void (*report)(Driver*, PyObject* source);
+    void (*stop)(Driver*);
+};
+
 class Loop {
  public:
     static const py::TypeInfo kType;
@@ -30,14 +37,16 @@ class Loop {
     static py::Ref make_default(State& state, py::Args args);
 
     // Whether the loop can be used at all, and by this thread. Else an exception is set.
-    [[nodiscard]] bool alive();
-    [[nodiscard]] bool enter();
+    [[nodiscard]] bool alive() { return is_alive() || refuse(); }
+    [[nodiscard]] bool enter() { return is_open() || refuse(); }
+    bool is_alive() const { return ev_ && !orphaned_; }
+    bool is_open() const { return is_alive() && (!owner_ || owner_ == py::this_thread()); }
 
     struct ev_loop* ev() const { return ev_; }
     State& state() const { return *state_; }
     Descriptors& descriptors() { return descriptors_; }
     PyObject* object() { return py::object_of(this); }
-    bool running() const { return ev_depth(ev_) > 0; }
+    bool running() const { return runs_ > 0; }
     bool closed() const { return !ev_; }
     bool is_default() const { return state_ && state_->default_loop == this; }
     // The process was forked since the last poll, or reset() was called.
@@ -75,10 +84,33 @@ class Loop {
     // Runs `body`, which invokes callbacks, and raises what they raised.
     template <class F>
     [[nodiscard]] bool guarded(F body) {
-        Frame frame(this, false, false);
+        Frame frame(this, false);
         body();
         return frame.finish();
     }
+
+    Driver* driver() const { return driver_; }
+    void set_driver(Driver* driver) { driver_ = driver; }
+    // The Async that was sent to last, and may make the next poll return at once; null when that
+    // stops.
+    void note_sent(ev_async* async) { sent_ = async; }
+    void forget_sent(ev_async* async) {
+        if (sent_ == async) sent_ = nullptr;
+    }
+    // Ends a poll, from any thread.
+    void wake() { ev_async_send(ev_, &wake_); }
+    // While one lives, Python's signals end the polls: cheaper than for each run() anew.
+    class Session {
+     public:
+        explicit Session(Loop* loop) : loop_(loop) { ++loop_->sessions_; }
+        Session(const Session&) = delete;
+        ~Session() {
+            if (--loop_->sessions_ == 0) loop_->interrupt_.leave();
+        }
+
+     private:
+        Loop* loop_;
+    };
 
     void after_fork();
     Loop* next() const { return next_; }
@@ -135,13 +167,16 @@ class Loop {
     // One activation of start() or invoke(): what it raises when it is over.
     class Frame {
      public:
-        Frame(Loop* loop, bool runs, bool waits);
+        Frame(Loop* loop, bool runs, int flags = 0);
         ~Frame();
         [[nodiscard]] bool finish();
 
         py::Ref error;
         const bool running;  // ev_run, which an exception has to break
         const bool wait;     // polls may block
+        bool last = false;   // it has polled, and will not again
+        const bool once;
+
      private:
         Loop* loop_;
         py::Ref keep_;
@@ -149,6 +184,9 @@ class Loop {
         unsigned long outer_owner_;
     };
 
+    [[nodiscard]] bool own();
+    // The reason why alive() or enter() is false, as an exception.
+    [[nodiscard]] bool refuse();
     [[nodiscard]] bool create(unsigned flags);
     void destroy();
     void run_cleanups();
@@ -181,6 +219,10 @@ class Loop {
     long holding_ = 0;     // active watchers that keep it running
     long references_ = 0;  // ref() less unref()
     double timeout_interval_ = 0;
+    int sessions_ = 0;
+    int runs_ = 0;  // ev_depth, without a call
+    ev_async* sent_ = nullptr;
+    Driver* driver_ = nullptr;
     Watcher* watchers_ = nullptr;
     Embed* embedders_ = nullptr;
     Loop* previous_ = nullptr;

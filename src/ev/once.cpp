@@ -40,14 +40,14 @@ bool Once::begin() {
         ev_io_set(io(), fd_, events_);
         if (!begin_watch(&watch_)) return false;
     }
-    if (!loop_->keep(object())) {
-        if (fd_ >= 0) loop_->descriptors().stop(&watch_);
+    if (!owner()->keep(object())) {
+        if (fd_ >= 0) owner()->descriptors().stop(&watch_);
         return false;
     }
     if (after_ >= 0) {
-        ev_timer_start(loop_->ev(), timer());
+        ev_timer_start(owner()->ev(), timer());
         timed_ = fd_ >= 0;
-        if (timed_) ev_unref(loop_->ev());
+        if (timed_) ev_unref(owner()->ev());
     }
     return true;
 }
@@ -55,17 +55,17 @@ bool Once::begin() {
 void Once::stop_timeout() {
     if (!timed_) return;
     timed_ = false;
-    ev_ref(loop_->ev());  // libev may have stopped it, but has not counted this
-    ev_timer_stop(loop_->ev(), &timeout_);
+    ev_ref(owner()->ev());  // libev may have stopped it, but has not counted this
+    ev_timer_stop(owner()->ev(), &timeout_);
 }
 
 void Once::end() {
     stop_timeout();
     if (fd_ < 0)
-        ev_timer_stop(loop_->ev(), timer());
+        ev_timer_stop(owner()->ev(), timer());
     else
-        loop_->descriptors().stop(&watch_);
-    loop_->unkeep(object());
+        owner()->descriptors().stop(&watch_);
+    owner()->unkeep(object());
 }
 
 void Once::dead(Watch* watch) { static_cast<Once*>(watch->owner)->fail(EBADF); }
@@ -78,11 +78,11 @@ void Once::on_timeout(struct ev_loop*, ev_timer* ev, int) {
 void Once::event(int revents) {
     if (revents & EV_ERROR) return fail(0);
     Ref self = Ref::borrow(object());
-    revents |= ev_clear_pending(loop_->ev(), &ev_);
-    if (timed_) revents |= ev_clear_pending(loop_->ev(), &timeout_);
+    revents |= ev_clear_pending(owner()->ev(), &ev_);
+    if (timed_) revents |= ev_clear_pending(owner()->ev(), &timeout_);
     bool kept = is_active() || fd_ < 0;
     stop_now();
-    if (kept) loop_->unkeep(object());
+    if (kept) owner()->unkeep(object());
     deliver(revents);
 }
 

@@ -32,7 +32,7 @@ bool Periodic::configure(PyObject* const* lead) {
 
 bool Periodic::begin() {
     allow_for_time();
-    ev_periodic_start(loop_->ev(), &ev_);
+    ev_periodic_start(owner()->ev(), &ev_);
     return true;
 }
 
@@ -40,7 +40,7 @@ Ref Periodic::reset() {
     allow_for_time();
     bool was_active = is_active();
     settle_hold();
-    ev_periodic_again(loop_->ev(), &ev_);
+    ev_periodic_again(owner()->ev(), &ev_);
     if (!was_active) take_hold();
     return Ref::none();
 }

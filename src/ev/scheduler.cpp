@@ -14,19 +14,20 @@ double Scheduler::reschedule(ev_periodic* ev, double) noexcept {
     Scheduler* self = from(ev);
     if (self->known_) return self->next_time_;
     self->unsettled_ = true;
-    self->loop_->unsettle();
+    self->owner()->unsettle();
     return kFarFuture;
 }
 
 // Asks the function for the next time. Python code runs here.
 bool Scheduler::ask() {
     Ref self = Ref::borrow(object());
-    Loop* loop = loop_;
-    Ref keep = loop_ref_;
+    Loop* loop = owner();
+    Ref keep = loop_;
     double now = ev_now(loop->ev());
     Ref argument = Ref::steal(PyFloat_FromDouble(now));
     if (!argument) return false;
-    Ref answer = py::call(scheduler_.get(), self.get(), argument.get());
+    Ref scheduler = scheduler_;
+    Ref answer = py::call(scheduler.get(), self.get(), argument.get());
     double next;
     if (!answer) return false;
     if (!PyNumber_Check(answer.get()))
@@ -37,7 +38,7 @@ bool Scheduler::ask() {
         return py::raise(loop->state().error.get(),
                          "scheduler of %R returned %R, which is before now (%R)", self.get(),
                          answer.get(), argument.get());
-    if (loop_ != loop)
+    if (owner() != loop)
         return py::raise(loop->state().error.get(), "scheduler of %R moved it to another loop",
                          self.get());
     next_time_ = std::fmin(next, kFarFuture);
@@ -46,16 +47,16 @@ bool Scheduler::ask() {
 
 // Puts an active one where it belongs in libev's heap; what is pending stays so.
 void Scheduler::place() {
-    int pending = ev_clear_pending(loop_->ev(), &ev_);
+    int pending = ev_clear_pending(owner()->ev(), &ev_);
     known_ = true;
-    ev_periodic_again(loop_->ev(), &ev_);
+    ev_periodic_again(owner()->ev(), &ev_);
     known_ = false;
-    if (pending) ev_feed_event(loop_->ev(), &ev_, pending);
+    if (pending) ev_feed_event(owner()->ev(), &ev_, pending);
 }
 
 // Outside the loop as inside: by the rules for an exception in a callback.
 bool Scheduler::report() {
-    Loop* loop = py::value_of<Loop>(loop_ref_.get());
+    Loop* loop = owner();
     return loop->guarded([&] { loop->report(scheduler_.get()); });
 }
 
@@ -65,7 +66,7 @@ bool Scheduler::begin() {
     if (is_active()) return true;  // the function has started it
     unsettled_ = false;
     known_ = true;
-    ev_periodic_start(loop_->ev(), &ev_);
+    ev_periodic_start(owner()->ev(), &ev_);
     known_ = false;
     return true;
 }
@@ -74,9 +75,9 @@ bool Scheduler::begin() {
 void Scheduler::ask_again() {
     unsettled_ = false;
     Ref self = Ref::borrow(object());
-    Loop* loop = loop_;
+    Loop* loop = owner();
     if (!ask()) {
-        if (loop_ == loop) stop_now();
+        if (owner() == loop) stop_now();
         return loop->report(scheduler_ ? scheduler_.get() : self.get());
     }
     if (is_active()) place();
@@ -94,20 +95,20 @@ void Scheduler::event(int revents) {
     if (revents & EV_ERROR) return fail(0);
     Ref self = Ref::borrow(object());
     if (unsettled_ && is_active()) ask_again();
-    if (loop_) deliver(revents);
+    if (owner()) deliver(revents);
 }
 
 Ref Scheduler::reset() {
     if (!is_active()) return start();
     allow_for_time();
     if (!ask()) {
-        if (loop_) stop_now();
+        if (owner()) stop_now();
         if (!report()) return {};
         return Ref::none();
     }
     unsettled_ = false;
     if (is_active()) {
-        ev_clear_pending(loop_->ev(), &ev_);
+        ev_clear_pending(owner()->ev(), &ev_);
         place();
     }
     return Ref::none();

@@ -18,8 +18,8 @@ bool Signal::configure(PyObject* const* lead) {
     return true;
 }
 
-bool Signal::begin() { return start_signal(loop_, &ev_); }
-void Signal::end() { stop_signal(loop_, &ev_); }
+bool Signal::begin() { return start_signal(owner(), &ev_); }
+void Signal::end() { stop_signal(owner(), &ev_); }
 
 Ref Signal::describe() { return Ref::steal(PyUnicode_FromFormat("signum=%d", ev_.signum)); }
 

@@ -27,7 +27,7 @@ bool Stat::configure(PyObject* const* lead) {
 
 bool Stat::begin() {
     looked_ = true;
-    ev_stat_start(loop_->ev(), &ev_);
+    ev_stat_start(owner()->ev(), &ev_);
     return true;
 }
 
@@ -37,7 +37,7 @@ void Stat::event(int revents) {
 }
 
 Ref Stat::stat() {
-    ev_stat_stat(loop_->ev(), &ev_);
+    ev_stat_stat(owner()->ev(), &ev_);
     int number = errno;
     looked_ = true;
     if (!ev_.attr.st_nlink) return py::raise_errno(number, path_.get());
@@ -63,7 +63,7 @@ static PyObject* nanoseconds(const timespec& time) {
 }
 
 Ref Stat::result(const ev_statdata& data) {
-    auto* type = reinterpret_cast<PyTypeObject*>(loop_->state().stat_result.get());
+    auto* type = reinterpret_cast<PyTypeObject*>(owner()->state().stat_result.get());
     Ref result = Ref::steal(PyStructSequence_New(type));
     if (!result) return {};
 #ifdef __APPLE__

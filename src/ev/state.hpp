@@ -55,9 +55,10 @@ class State {
  public:
     std::array<py::Ref, Types::size> types;
     py::Ref stat_result;
-    py::Ref error;                 // pyev.Error
-    std::array<py::Ref, 32> bits;  // each one-bit revents as an int: most are no small int
-    Loop* loops = nullptr;         // all open ones, linked
+    py::Ref error;                        // pyev.Error
+    std::array<py::Ref, 32> bits;         // each one-bit revents as an int: most are no small int
+    py::Ref set_wakeup_fd, wakeup_names;  // signal's function, and its keyword
+    Loop* loops = nullptr;                // all open ones, linked
     Loop* default_loop = nullptr;
     unsigned long main_thread = 0;
 
@@ -84,7 +85,7 @@ class State {
     // `events` as a Python int, from stock in nearly every case.
     py::Ref revents(int events) const {
         unsigned mask = static_cast<unsigned>(events);
-        if (mask > 256 && (mask & (mask - 1)) == 0) return bits[__builtin_ctz(mask)];
+        if (mask && (mask & (mask - 1)) == 0) return bits[__builtin_ctz(mask)];
         return py::Ref::steal(PyLong_FromLong(events));
     }
 
@@ -94,6 +95,8 @@ class State {
         for (auto& ref : bits) f(ref);
         f(error);
         f(stat_result);
+        f(set_wakeup_fd);
+        f(wakeup_names);
     }
 
  private:

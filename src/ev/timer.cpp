@@ -24,7 +24,7 @@ bool Timer::configure(PyObject* const* lead) {
 
 bool Timer::begin() {
     allow_for_time();
-    ev_timer_start(loop_->ev(), &ev_);
+    ev_timer_start(owner()->ev(), &ev_);
     return true;
 }
 
@@ -32,7 +32,7 @@ Ref Timer::reset() {
     allow_for_time();
     settle_hold();
     bool was_active = is_active();
-    ev_timer_again(loop_->ev(), &ev_);
+    ev_timer_again(owner()->ev(), &ev_);
     if (!was_active && is_active()) take_hold();
     if (was_active && !is_active()) release_hold();
     return Ref::none();
@@ -54,7 +54,7 @@ bool Timer::set_repeat(PyObject* object) {
 }
 
 Ref Timer::get_remaining() {
-    return Ref::steal(PyFloat_FromDouble(ev_timer_remaining(loop_->ev(), &ev_)));
+    return Ref::steal(PyFloat_FromDouble(ev_timer_remaining(owner()->ev(), &ev_)));
 }
 
 static PyMethodDef methods[] = {

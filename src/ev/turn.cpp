@@ -17,13 +17,14 @@ using py::Ref;
 // The loop this thread polls, for libev's callback about failed system calls, which names none.
 static thread_local Loop* polling = nullptr;
 
-Loop::Frame::Frame(Loop* loop, bool runs, bool waits)
+Loop::Frame::Frame(Loop* loop, bool runs, int flags)
     : running(runs),
-      wait(waits),
+      wait(runs && !(flags & EVRUN_NOWAIT)),
+      once(flags != 0),
       loop_(loop),
       keep_(Ref::borrow(loop->object())),
       outer_(std::exchange(loop->frame_, this)),
-      outer_owner_(std::exchange(loop->owner_, PyThread_get_thread_ident())) {}
+      outer_owner_(std::exchange(loop->owner_, py::this_thread())) {}
 
 Loop::Frame::~Frame() {
     loop_->frame_ = outer_;
@@ -38,9 +39,11 @@ bool Loop::Frame::finish() {
 
 bool Loop::run(int flags, int* remaining) {
     if (closing_) return py::raise(state_->error.get(), "%R is being closed", object());
-    Frame frame(this, true, !(flags & EVRUN_NOWAIT));
+    Frame frame(this, true, flags);
+    Session session(this);
+    ++runs_;
     int active = ev_run(ev_, flags);
-    interrupt_.leave();
+    --runs_;
     if (remaining) *remaining = active;
     return frame.finish();
 }
@@ -64,10 +67,14 @@ void Loop::fail() {
 }
 
 void Loop::report(PyObject* source) {
-    if (!debug_ && PyErr_ExceptionMatches(PyExc_Exception))
-        PyErr_WriteUnraisable(source);
-    else
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
         fail();
+    else if (driver_)
+        driver_->report(driver_, source);
+    else if (debug_)
+        fail();
+    else
+        PyErr_WriteUnraisable(source);
 }
 
 // libev's callbacks.
@@ -87,12 +94,13 @@ void Loop::invoke_pending() {
     if (PyErr_CheckSignals() < 0) return fail();
     settle();
     if (ev_pending_count(ev_)) {
-        if (!callback_)
+        Ref callback = callback_;
+        if (!callback)
             ev_invoke_pending(ev_);
-        else if (!py::call(callback_.get(), object()))
+        else if (!py::call(callback.get(), object()))
             fail();
     }
-    if (!frame_->error) before_poll();
+    if (!frame_->error && !frame_->last) before_poll();
 #ifdef PYEV_VERIFY
     ev_verify(ev_);
 #endif
@@ -102,9 +110,10 @@ void Loop::invoke_pending() {
 // Fork watchers come in between: then it runs again after them.
 void Loop::before_poll() {
     if (frame_->wait && pause_.due()) pause_.sleep(watchers_);
-    if (frame_->wait && owner_ == state_->main_thread) {
+    bool waits = frame_->wait && !(sent_ && ev_async_pending(sent_));
+    if (waits && owner_ == state_->main_thread) {
         if (!interrupt_.open(ev_)) return fail();
-        interrupt_.enter();
+        interrupt_.enter(*state_);
         // Signals from here on end the poll; the ones before it are seen here.
         if (PyErr_CheckSignals() < 0) return fail();
     }
@@ -132,6 +141,7 @@ void Loop::on_acquire(struct ev_loop* ev) noexcept {
     int number = errno;  // libev looks at it after this
     if (self->released_) PyEval_RestoreThread(std::exchange(self->released_, nullptr));
     self->pause_.polled();
+    self->frame_->last = self->frame_->once;
     errno = number;
 }
 
@@ -170,7 +180,7 @@ void Loop::settle_all() {
 }
 
 void Loop::after_fork() {
-    unsigned long me = PyThread_get_thread_ident();
+    unsigned long me = py::this_thread();
     ev_loop_fork(ev_);
     forked_ = true;
     interrupt_.close();

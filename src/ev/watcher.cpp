@@ -9,19 +9,17 @@ namespace pyev::ev {
 
 using py::Ref;
 
-State* Watcher::state() { return loop_ ? &loop_->state() : State::of_type(Py_TYPE(object())); }
+State* Watcher::state() { return owner() ? &owner()->state() : State::of_type(Py_TYPE(object())); }
 
-bool Watcher::alive() {
-    if (loop_) return loop_->alive();
+bool Watcher::refuse() {
+    if (loop_) return owner()->enter();
     State* state = this->state();
-    return state && py::raise(state->error.get(), "%s.__init__() was not called", kind_->name);
+    return state && py::raise(state->error.get(), "%s.__init__() was not called", kind().name);
 }
 
-bool Watcher::enter() { return loop_ ? loop_->enter() : alive(); }
-
 bool Watcher::inactive() {
-    if (!loop_ || loop_->closed() || !is_active()) return true;
-    return py::raise(loop_->state().error.get(), "%R is active: stop it first", object());
+    if (!owner() || owner()->closed() || !is_active()) return true;
+    return py::raise(owner()->state().error.get(), "%R is active: stop it first", object());
 }
 
 static bool check_callback(PyObject* callback, const Watcher::Kind& kind) {
@@ -35,16 +33,16 @@ static int clamped(int priority) { return std::clamp(priority, EV_MINPRI, EV_MAX
 
 bool Watcher::init(py::Args args, Loop* loop) {
     constexpr int kMost = 8;
-    const int lead = kind_->lead_size;
+    const int lead = kind().lead_size;
     const char* names[kMost];
-    std::copy_n(kind_->lead, lead, names);
+    std::copy_n(kind().lead, lead, names);
     constexpr const char* kShared[] = {"loop", "callback", "data", "priority", "keepalive"};
     std::copy_n(kShared, 5, names + lead);
     PyObject* slots[kMost] = {};
     PyObject** shared = slots + lead;
     if (loop) shared[0] = loop->object();
-    const char* short_name = kind_->name + 5;  // without "pyev."
-    if (!py::bind({short_name, names, lead + 5, lead + 4, lead + 1 + kind_->needs_callback}, args,
+    const char* short_name = kind().name + 5;  // without "pyev."
+    if (!py::bind({short_name, names, lead + 5, lead + 4, lead + 1 + kind().needs_callback}, args,
                   slots))
         return false;
 
@@ -53,25 +51,24 @@ bool Watcher::init(py::Args args, Loop* loop) {
         if (!state) return false;
         if (!PyObject_TypeCheck(shared[0], state->type<Loop>()))
             return py::raise(PyExc_TypeError, "%s: loop must be a pyev.Loop, not '%.200s'",
-                             kind_->name, Py_TYPE(shared[0])->tp_name);
+                             kind().name, Py_TYPE(shared[0])->tp_name);
         loop = py::value_of<Loop>(shared[0]);
     }
     int priority = 0;
     bool keepalive = true;
-    if (shared[1] && !check_callback(shared[1], *kind_)) return false;
+    if (shared[1] && !check_callback(shared[1], kind())) return false;
     if (shared[3] && !py::to_int(shared[3], priority)) return false;
     if (shared[4] && !py::to_bool(shared[4], keepalive)) return false;
     // From here on no Python code runs but in `configure`, which looks at the state after it.
     if (!loop->enter() || !inactive()) return false;
-    if (loop_ && !loop_->closed() && loop_ != loop && !loop_->enter()) return false;
-    if (!kind_->configure(this, slots)) return false;
+    if (owner() && !owner()->closed() && owner() != loop && !owner()->enter()) return false;
+    if (!kind().configure(this, slots)) return false;
     if (!loop->enter()) return false;
 
+    Ref old_loop = loop_, old_callback = std::move(callback_), old_data;
     detach();
-    loop_ = loop;
-    loop_->link(this);
-    Ref old_loop = std::move(loop_ref_), old_callback = std::move(callback_), old_data;
-    loop_ref_ = Ref::borrow(shared[0]);
+    loop_ = Ref::borrow(shared[0]);
+    loop->link(this);
     callback_ = Ref::borrow(shared[1]);
     if (shared[2]) {
         old_data = std::move(data_);
@@ -86,30 +83,30 @@ bool Watcher::init(py::Args args, Loop* loop) {
 void Watcher::detach() {
     if (!loop_) return;
     stop_now();
-    loop_->unlink(this);
-    loop_ = nullptr;
+    owner()->unlink(this);
+    Ref old = std::move(loop_);
 }
 
 void Watcher::stop_now() {
-    if (loop_->closed()) return;
-    if (is_active()) kind_->stop(this);
-    ev_clear_pending(loop_->ev(), base());
+    if (owner()->closed()) return;
+    if (is_active()) kind().stop(this);
+    ev_clear_pending(owner()->ev(), base());
     release_hold();
 }
 
 void Watcher::take_hold() {
-    if (!kind_->holds || hold_ != Hold::kNone) return;
+    if (!kind().holds || hold_ != Hold::kNone) return;
     hold_ = keepalive_ ? Hold::kHolds : Hold::kReleased;
     if (keepalive_)
-        loop_->count(+1);
+        owner()->count(+1);
     else
-        ev_unref(loop_->ev());
+        ev_unref(owner()->ev());
 }
 
 void Watcher::release_hold() {
     Hold hold = std::exchange(hold_, Hold::kNone);
-    if (hold == Hold::kHolds) loop_->count(-1);
-    if (hold == Hold::kReleased) ev_ref(loop_->ev());
+    if (hold == Hold::kHolds) owner()->count(-1);
+    if (hold == Hold::kReleased) ev_ref(owner()->ev());
 }
 
 void Watcher::deliver(int revents) {
@@ -117,7 +114,7 @@ void Watcher::deliver(int revents) {
     settle_hold();
     if (!callback_ || callback_.get() == Py_None) return;
     Ref self = Ref::borrow(object());
-    Loop* loop = loop_;
+    Loop* loop = owner();
     Ref callback = callback_;
     Ref events = loop->state().revents(revents);
     Ref result;
@@ -126,13 +123,13 @@ void Watcher::deliver(int revents) {
 }
 
 bool Watcher::begin_watch(Watch* watch) {
-    int refused = loop_->descriptors().start(watch);
+    int refused = owner()->descriptors().start(watch);
     return !refused || py::raise_errno(refused, object());
 }
 
 void Watcher::fail(int number) {
     Ref self = Ref::borrow(object());
-    Loop* loop = loop_;
+    Loop* loop = owner();
     stop_now();
     if (number)
         (void)py::raise_errno(number, self.get());
@@ -153,11 +150,11 @@ void Watcher::finalize() {
 
 Ref Watcher::repr() {
     const char* name = Py_TYPE(object())->tp_name;
-    if (!loop_) return Ref::steal(PyUnicode_FromFormat("<%s not initialised>", name));
-    Ref description = kind_->describe(this);
+    if (!owner()) return Ref::steal(PyUnicode_FromFormat("<%s not initialised>", name));
+    Ref description = kind().describe(this);
     if (!description) return {};
     const char* space = PyUnicode_GetLength(description.get()) ? " " : "";
-    bool open = !loop_->closed();
+    bool open = !owner()->closed();
     return Ref::steal(PyUnicode_FromFormat("<%s%s%U%s%s at %p>", name, space, description.get(),
                                            open && is_active() ? " active" : "",
                                            open && is_pending() ? " pending" : "", object()));
@@ -168,7 +165,7 @@ Ref Watcher::repr() {
 Ref Watcher::start() {
     if (!is_active()) {
         settle_hold();  // stopped by libev, and its callback not yet called
-        if (!kind_->start(this)) return {};
+        if (!kind().start(this)) return {};
         if (is_active()) take_hold();
     }
     return Ref::none();
@@ -176,7 +173,7 @@ Ref Watcher::start() {
 
 // Nothing to do on a closed loop, which has stopped it.
 Ref Watcher::stop() {
-    if (loop_ && loop_->closed()) return Ref::none();
+    if (owner() && owner()->closed()) return Ref::none();
     if (!enter()) return {};
     stop_now();
     return Ref::none();
@@ -186,29 +183,29 @@ Ref Watcher::invoke(PyObject* revents) {
     int events;
     if (!py::to_int(revents, events) || !enter()) return {};
     Ref self = Ref::borrow(object());
-    if (!loop_->guarded([&] { ev_invoke(loop_->ev(), base(), events); })) return {};
+    if (!owner()->guarded([&] { ev_invoke(owner()->ev(), base(), events); })) return {};
     return Ref::none();
 }
 
 Ref Watcher::feed(PyObject* revents) {
     int events;
     if (!py::to_int(revents, events) || !enter()) return {};
-    ev_feed_event(loop_->ev(), base(), events);
+    ev_feed_event(owner()->ev(), base(), events);
     return Ref::none();
 }
 
 Ref Watcher::clear() {
     settle_hold();
-    return Ref::steal(PyLong_FromLong(ev_clear_pending(loop_->ev(), base())));
+    return Ref::steal(PyLong_FromLong(ev_clear_pending(owner()->ev(), base())));
 }
 
 Ref Watcher::set(py::Args args) {
     constexpr int kMost = 3;
     PyObject* slots[kMost] = {};
-    int size = kind_->lead_size;
-    if (!inactive() || !py::bind({"set", kind_->lead, size, size, size}, args, slots)) return {};
-    if (!kind_->configure(this, slots) || !enter()) return {};
-    ev_clear_pending(loop_->ev(), base());
+    int size = kind().lead_size;
+    if (!inactive() || !py::bind({"set", kind().lead, size, size, size}, args, slots)) return {};
+    if (!kind().configure(this, slots) || !enter()) return {};
+    ev_clear_pending(owner()->ev(), base());
     return Ref::none();
 }
 
@@ -219,18 +216,18 @@ Ref Watcher::enter_with() {
 
 Ref Watcher::exit_with(py::Args) { return stop(); }
 
-Ref Watcher::get_loop() { return loop_ref_ ? loop_ref_ : Ref::none(); }
+Ref Watcher::get_loop() { return loop_ ? loop_ : Ref::none(); }
 
 Ref Watcher::get_active() {
-    return Ref::steal(PyBool_FromLong(loop_ && !loop_->closed() && is_active()));
+    return Ref::steal(PyBool_FromLong(owner() && !owner()->closed() && is_active()));
 }
 
 Ref Watcher::get_pending() {
-    return Ref::steal(PyBool_FromLong(loop_ && !loop_->closed() && is_pending()));
+    return Ref::steal(PyBool_FromLong(owner() && !owner()->closed() && is_pending()));
 }
 
 bool Watcher::set_callback(PyObject* callback) {
-    if (!check_callback(callback, *kind_)) return false;
+    if (!check_callback(callback, kind())) return false;
     callback_ = Ref::borrow(callback);
     return true;
 }
@@ -246,7 +243,7 @@ bool Watcher::set_priority(PyObject* object) {
     int priority;
     if (!py::to_int(object, priority) || !enter()) return false;
     if (is_active() || is_pending())
-        return py::raise(loop_->state().error.get(),
+        return py::raise(owner()->state().error.get(),
                          "%R is active or pending: its priority cannot be changed", this->object());
     priority_ = priority;
     ev_set_priority(base(), clamped(priority));

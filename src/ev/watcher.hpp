@@ -9,6 +9,8 @@
 #include <Python.h>
 #include <ev.h>
 
+#include <cstdint>
+
 #include "ev/loop.hpp"
 #include "py/call.hpp"
 #include "py/method.hpp"
@@ -34,18 +36,19 @@ class Watcher {
         bool (*settle)(Watcher*);  // Scheduler's; true when there was something to do
     };
 
-    [[nodiscard]] bool alive();
-    [[nodiscard]] bool enter();
+    [[nodiscard]] bool alive() { return (loop_ && owner()->is_alive()) || refuse(); }
+    [[nodiscard]] bool enter() { return (loop_ && owner()->is_open()) || refuse(); }
 
     // The libev struct, which every subclass has right behind this base.
     ev_watcher* base() {
         return reinterpret_cast<ev_watcher*>(reinterpret_cast<char*>(this) + sizeof(Watcher));
     }
-    Loop* loop() const { return loop_; }
     bool is_active() { return ev_is_active(base()); }
     bool is_pending() { return ev_is_pending(base()); }
     PyObject* object() { return py::object_of(this); }
-    const Kind& kind() const { return *kind_; }
+    const Kind& kind() { return *static_cast<const Kind*>(base()->data); }
+    // Null before __init__, and once the garbage collector has cleared it.
+    Loop* owner() const { return loop_ ? py::value_of<Loop>(loop_.get()) : nullptr; }
     Watcher* next() const { return next_; }
 
     // Stops it and clears what is pending; nothing of it is left in libev.
@@ -59,13 +62,13 @@ class Watcher {
 
     template <class F>
     void each_ref(F f) {
-        f(loop_ref_);
+        f(loop_);
         f(callback_);
         f(data_);
     }
     bool init(py::Args args, Loop* loop = nullptr);
     void stop_for_clear() { detach(); }
-    bool unfinished() { return loop_ && (is_active() || is_pending()); }
+    bool unfinished() { return owner() && (is_active() || is_pending()); }
     void finalize();
     py::Ref repr();
 
@@ -91,7 +94,7 @@ class Watcher {
     bool set_keepalive(PyObject* keepalive);
 
  protected:
-    explicit Watcher(const Kind& kind) : kind_(&kind) {}
+    Watcher() = default;
     ~Watcher() { detach(); }
 
     // Calls the callback. After this the watcher may be gone.
@@ -101,7 +104,7 @@ class Watcher {
     // libev counts from the turn's time. Between runs nobody takes that, so what is started long
     // after would be due early.
     void allow_for_time() {
-        if (!loop_->running()) ev_now_update(loop_->ev());
+        if (!owner()->running()) ev_now_update(owner()->ev());
     }
     // EV_ERROR, or a dead descriptor: stopped, and start() raises.
     void fail(int number);
@@ -110,14 +113,20 @@ class Watcher {
     void take_hold();
     void release_hold();
 
-    const Kind* kind_;
-    Loop* loop_ = nullptr;
+    // The reason why alive() or enter() is false, as an exception.
+    [[nodiscard]] bool refuse();
+
+    // What an event touches lies together, and next to the libev struct: with thousands of
+    // watchers each cache line counts.
     Watcher* previous_ = nullptr;
     Watcher* next_ = nullptr;
-    py::Ref loop_ref_, callback_, data_;
+    py::Ref data_;
+    py::Ref loop_;
+    py::Ref callback_;
     int priority_ = 0;  // as given; libev's own field holds it clamped
     bool keepalive_ = true;
     Hold hold_ = Hold::kNone;
+    uint16_t delivered_ = 0;  // Io's: events so far, modulo
 
     // Error when active: what may not be changed then. Ask after the last call into Python.
     [[nodiscard]] bool inactive();
@@ -138,19 +147,20 @@ class WatcherOf : public Watcher {
     static constexpr bool kHolds = true;
 
     bool begin() {
-        Start(loop_->ev(), &ev_);
+        Start(owner()->ev(), &ev_);
         return true;
     }
-    void end() { Stop(loop_->ev(), &ev_); }
+    void end() { Stop(owner()->ev(), &ev_); }
     bool configure(PyObject* const*) { return inactive(); }
     py::Ref describe() { return py::Ref::steal(PyUnicode_FromString("")); }
     bool settle() { return false; }
     void event(int revents) { deliver(revents); }
 
  protected:
-    WatcherOf() : Watcher(kKind) {
+    WatcherOf() {
         static_assert(sizeof(Watcher) % alignof(E) == 0);
         ev_init(&ev_, on_event);
+        ev_.data = const_cast<Kind*>(&kKind);
     }
 
     static T* from(E* ev) {

@@ -41,7 +41,8 @@ bool to_int(PyObject* object, int& result) {
     if (!PyIndex_Check(object))
         return raise(PyExc_TypeError, "an integer is required, not '%.200s'",
                      Py_TYPE(object)->tp_name);
-    Ref index = Ref::steal(PyNumber_Index(object));
+    Ref index =
+        PyLong_CheckExact(object) ? Ref::borrow(object) : Ref::steal(PyNumber_Index(object));
     if (!index) return false;
     int overflow;
     long value = PyLong_AsLongAndOverflow(index.get(), &overflow);

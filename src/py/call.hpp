@@ -3,17 +3,26 @@
 
 #include <Python.h>
 
+#include <cstring>
+
 #include "py/ref.hpp"
 
 namespace pyev::py {
 
-// One vectorcall; no tuple is built. The callable stays alive until it returns.
+// One vectorcall; no tuple is built. The caller keeps the callable alive until it returns.
 template <class... A>
 Ref call(PyObject* callable, A... arguments) {
-    Ref keep = Ref::borrow(callable);
     PyObject* values[] = {nullptr, arguments...};
-    return Ref::steal(PyObject_Vectorcall(callable, values + 1,
-                                          sizeof...(A) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+    constexpr size_t size = sizeof...(A) | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    // What PyObject_Vectorcall does, without its detours.
+    PyTypeObject* type = Py_TYPE(callable);
+    if (type->tp_flags & Py_TPFLAGS_HAVE_VECTORCALL) {
+        vectorcallfunc function;
+        std::memcpy(&function, reinterpret_cast<char*>(callable) + type->tp_vectorcall_offset,
+                    sizeof function);
+        if (function) return Ref::steal(function(callable, values + 1, size, nullptr));
+    }
+    return Ref::steal(PyObject_Vectorcall(callable, values + 1, size, nullptr));
 }
 
 }  // namespace pyev::py

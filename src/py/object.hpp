@@ -17,6 +17,7 @@
 #include <structmember.h>
 
 #include <cstddef>
+#include <initializer_list>
 #include <new>
 
 #include "py/args.hpp"
@@ -46,6 +47,7 @@ struct TypeInfo {
     const char* doc;
     PyMethodDef* methods;
     PyGetSetDef* getset;
+    const PyType_Slot* extra = nullptr;  // more slots, up to one of 0
 };
 
 template <class T>
@@ -73,9 +75,15 @@ struct Slots {
     static int traverse(PyObject* self, visitproc visit, void* arg) {
         Py_VISIT(Py_TYPE(self));
         int result = 0;
-        value_of<T>(self)->each_ref([&](Ref& ref) {
+        T* value = value_of<T>(self);
+        value->each_ref([&](Ref& ref) {
             if (result == 0 && ref) result = visit(ref.get(), arg);
         });
+        // Containers of references that `stop_for_clear` empties.
+        if constexpr (requires { value->visit([](PyObject*) { return 0; }); }) {
+            if (result == 0)
+                result = value->visit([&](PyObject* object) { return visit(object, arg); });
+        }
         return result;
     }
 
@@ -118,14 +126,19 @@ inline PyMemberDef* members() {
 constexpr unsigned kTypeFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE;
 
 // T's Python type, as a subclass of `base` when there is one. A Closed one can be neither made nor
-// subclassed from Python.
+// subclassed from Python. `shared` are the base's methods, repeated: CPython specializes the call
+// of a method only where the object's own type has it.
 template <class T, bool Closed = false>
-Ref make_type(PyObject* module, PyObject* base = nullptr) {
+Ref make_type(PyObject* module, PyObject* base = nullptr, const PyMethodDef* shared = nullptr) {
     const TypeInfo& info = T::kType;
+    static PyMethodDef methods[48];
+    PyMethodDef* row = methods;
+    for (const PyMethodDef* from : {static_cast<const PyMethodDef*>(info.methods), shared})
+        for (; from && from->ml_name; ++from) *row++ = *from;
     using S = Slots<T>;
-    PyType_Slot slots[] = {
+    PyType_Slot slots[16] = {
         {Py_tp_doc, const_cast<char*>(info.doc)},
-        {Py_tp_methods, info.methods},
+        {Py_tp_methods, methods},
         {Py_tp_getset, info.getset},
         {Py_tp_members, members()},
         {Py_tp_dealloc, reinterpret_cast<void*>(S::dealloc)},
@@ -133,10 +146,13 @@ Ref make_type(PyObject* module, PyObject* base = nullptr) {
         {Py_tp_clear, reinterpret_cast<void*>(S::clear)},
         {Py_tp_finalize, reinterpret_cast<void*>(S::finalize)},
         {Py_tp_repr, reinterpret_cast<void*>(S::repr)},
-        {Closed ? 0 : Py_tp_init, reinterpret_cast<void*>(S::init)},
-        {Py_tp_new, reinterpret_cast<void*>(S::create)},
-        {0, nullptr},
     };
+    PyType_Slot* next = slots + 9;
+    if (!Closed) {
+        *next++ = {Py_tp_new, reinterpret_cast<void*>(S::create)};
+        *next++ = {Py_tp_init, reinterpret_cast<void*>(S::init)};
+    }
+    for (const PyType_Slot* extra = info.extra; extra && extra->slot; ++extra) *next++ = *extra;
     constexpr unsigned flags = Closed ? Py_TPFLAGS_DISALLOW_INSTANTIATION : Py_TPFLAGS_BASETYPE;
     PyType_Spec spec = {info.name, sizeof(Head) + sizeof(T), 0, kTypeFlags | flags, slots};
     Ref type = Ref::steal(PyType_FromModuleAndSpec(module, &spec, base));

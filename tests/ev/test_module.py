@@ -91,7 +91,7 @@ def test_error_is_an_exception_of_its_own():
 
 def test_everything_is_reachable_from_the_package():
     for name in dir(pyev._core):
-        if not name.startswith("_"):
+        if not name.startswith("_") and name != "LoopBase":  # one half of EventLoop
             assert getattr(pyev, name) is getattr(pyev._core, name), name
 
 

@@ -1,0 +1,194 @@
+# mypy: disable-error-code="attr-defined,override,misc,no-untyped-call,no-any-return"
+# asyncio documents the hooks used here ("Extending"), but its stubs leave them out.
+"""The Python half of pyev.EventLoop: what runs per loop or per connection, never per callback."""
+
+import asyncio
+import selectors
+import sys
+import threading
+from asyncio import SelectorEventLoop, coroutines, events, format_helpers
+from asyncio.log import logger
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from pyev import _core
+
+__all__ = ["EventLoop", "new_event_loop", "run"]
+
+_T = TypeVar("_T")
+
+
+class _Selector(selectors.BaseSelector):
+    """What asyncio's transports ask their loop's selector: who is watched, for their repr."""
+
+    def __init__(self, loop: "EventLoop") -> None:
+        self._loop = loop
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        watched = self._loop._watching(fd)
+        if not watched:
+            raise KeyError(f"{fileobj!r} is not registered")
+        mask = selectors.EVENT_READ if watched & _core.EV_READ else 0
+        mask |= selectors.EVENT_WRITE if watched & _core.EV_WRITE else 0
+        return selectors.SelectorKey(fileobj, fd, mask, None)
+
+    def get_map(self) -> Any:
+        return {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+        raise NotImplementedError("pyev's event loop has add_reader and add_writer")
+
+    def unregister(self, fileobj: Any) -> Any:
+        raise NotImplementedError("pyev's event loop has remove_reader and remove_writer")
+
+    def select(self, timeout: float | None = None) -> Any:
+        raise NotImplementedError("pyev's event loop polls by itself")
+
+
+class EventLoop(_core.LoopBase, SelectorEventLoop):
+    """An asyncio event loop on libev, open to every watcher through its `ev`.
+
+    flags: EVFLAG_* and EVBACKEND_* bits for the pyev.Loop underneath. Raises what pyev.Loop() does.
+    Everything else is asyncio's: see "Event Loop" in CPython's documentation.
+    """
+
+    def __init__(self, flags: int = _core.EVFLAG_AUTO) -> None:
+        _core.LoopBase.__init__(self, _core.Loop(flags))
+        self._signal_watchers: dict[int, _core.Signal[asyncio.Handle]] = {}
+        SelectorEventLoop.__init__(self, _Selector(self))
+
+    # asyncio's loop wakes itself through a pair of sockets, which libev's eventfd makes needless.
+    def _make_self_pipe(self) -> None:
+        pass
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    def run_forever(self) -> None:
+        """Run until stop() is called."""
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        hooks = sys.get_asyncgen_hooks()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            events._set_running_loop(self)
+            self._run()
+        finally:
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def close(self) -> None:
+        """Close the loop, and the pyev.Loop underneath. It must not be running."""
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        for signum in list(self._signal_watchers):
+            self.remove_signal_handler(signum)
+        SelectorEventLoop.close(self)
+        self._close()
+
+    # Called by the native half, when something is wrong or debug mode is on.
+
+    def _source_traceback(self) -> Any:
+        return format_helpers.extract_stack(sys._getframe(1))
+
+    def _run_in_debug(self, handle: asyncio.Handle) -> None:
+        start = self.time()
+        self._current_handle = handle
+        try:
+            handle._run()
+        finally:
+            self._current_handle = None
+        duration = self.time() - start
+        if duration >= self.slow_callback_duration:
+            logger.warning("Executing %s took %.3f seconds", _format_handle(handle), duration)
+
+    def _report_handle(self, handle: asyncio.Handle, error: BaseException) -> None:
+        callback = format_helpers._format_callback_source(handle._callback, handle._args)
+        context = {
+            "message": f"Exception in callback {callback}",
+            "exception": error,
+            "handle": handle,
+        }
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(context)
+
+    def _report_watcher(self, source: object, error: BaseException) -> None:
+        self.call_exception_handler(
+            {"message": f"Exception in callback of a watcher: {source!r}", "exception": error}
+        )
+
+    def _report_closed(self, handle: asyncio.Handle, fd: int) -> None:
+        self.call_exception_handler(
+            {
+                "message": f"File descriptor {fd} was closed before remove_reader or remove_writer",
+                "handle": handle,
+            }
+        )
+
+    # Signals.
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call callback(*args) in the loop when the process gets the signal `sig`.
+
+        Raises TypeError for a coroutine, ValueError for what is no signal, RuntimeError outside the
+        main thread, for a signal that cannot be caught, or when another loop has it.
+        """
+        if coroutines.iscoroutine(callback) or coroutines.iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        self._check_signal(sig)
+        self._check_closed()
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("signal handlers can be added in the main thread only")
+        handle = events.Handle(callback, args, self, None)
+        watcher = self._signal_watchers.get(sig)
+        if watcher is not None:
+            watcher.data.cancel()
+            watcher.data = handle
+            return
+        try:
+            watcher = self.ev.signal(sig, self._signalled, handle, _core.EV_MAXPRI)
+            watcher.start()
+        except ValueError:
+            raise RuntimeError(f"sig {sig} cannot be caught") from None
+        except _core.Error as error:
+            raise RuntimeError(str(error)) from None
+        self._signal_watchers[sig] = watcher
+
+    def _signalled(self, watcher: _core.Signal[asyncio.Handle], __revents: int) -> None:
+        self._add_callback(watcher.data)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Remove the handler of a signal; return whether there was one."""
+        self._check_signal(sig)
+        watcher = self._signal_watchers.pop(sig, None)
+        if watcher is None:
+            return False
+        watcher.stop()
+        return True
+
+
+def _format_handle(handle: asyncio.Handle) -> str:
+    """A task rather than its step, as asyncio's own reports have it."""
+    task = getattr(handle._callback, "__self__", None)
+    return repr(task) if isinstance(task, asyncio.Task) else str(handle)
+
+
+def new_event_loop() -> EventLoop:
+    """Make an EventLoop: for asyncio.run(..., loop_factory=...), asyncio.Runner, uvicorn, anyio."""
+    return EventLoop()
+
+
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
+    """Run a coroutine on a new EventLoop and return its result, as asyncio.run() does."""
+    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        return runner.run(main)

@@ -1,0 +1,452 @@
+// The native half of pyev.EventLoop.
+#include "aio/loop_base.hpp"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "py/call.hpp"
+
+namespace pyev::aio {
+
+using py::Ref;
+
+// A chain of callbacks that are always ready needs no system call; this often one is made all the
+// same, so that descriptors, signals and watchers get their turn.
+static constexpr unsigned kBurst = 64;
+
+// asyncio's own limit; a later timer is waited for in steps.
+static constexpr double kLongestWait = 86400;
+
+static double monotonic() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+LoopBase::LoopBase() : Driver{report, stop_driver}, readers_(this) {
+    ev_init(&timer_, +[](struct ev_loop*, ev_timer*, int) {});
+}
+
+bool LoopBase::init(py::Args args) {
+    static constexpr const char* names[] = {"ev"};
+    PyObject* slots[1] = {};
+    if (!py::bind({"LoopBase", names, 1, 1, 1}, args, slots)) return false;
+    ev::State* state = ev::State::of_type(Py_TYPE(object()));
+    if (!state) return false;
+    if (loop_) return py::raise(PyExc_RuntimeError, "this event loop is initialised already");
+    if (!PyObject_TypeCheck(slots[0], state->type<ev::Loop>()))
+        return py::raise(PyExc_TypeError, "LoopBase: ev must be a pyev.Loop, not '%.200s'",
+                         Py_TYPE(slots[0])->tp_name);
+    auto* loop = py::value_of<ev::Loop>(slots[0]);
+    if (!loop->enter()) return false;
+    if (loop->driver() || loop->is_default() || loop->running())
+        return py::raise(PyExc_RuntimeError, "an event loop needs a pyev.Loop of its own");
+    PyObject* module = PyType_GetModuleByDef(Py_TYPE(object()), ev::State::definition);
+    if (!module) return false;
+    if (!state_) {
+        state_ = State::of(module);
+        state_->acquire();
+    }
+    if (!state_->handles.ready() && !state_->handles.init(module)) return false;
+    Ref own = Ref::steal(PyObject_GetAttrString(state_->loop_base.get(), "time"));
+    Ref used =
+        Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object())), "time"));
+    if (!own || !used) return false;
+    own_clock_ = own.get() == used.get();
+    loop_ = Ref::borrow(slots[0]);
+    loop->set_driver(this);
+    return true;
+}
+
+bool LoopBase::alive() {
+    if (loop_) return true;
+    return py::raise(PyExc_RuntimeError, "EventLoop.__init__() was not called");
+}
+
+Ref LoopBase::repr() {
+    return Ref::steal(PyUnicode_FromFormat("<%s at %p>", Py_TYPE(object())->tp_name, object()));
+}
+
+// Whoever sets `time` on a loop (tests do) moves its timers.
+int LoopBase::set_attribute(PyObject* self, PyObject* name, PyObject* value) {
+    int result = PyObject_GenericSetAttr(self, name, value);
+    if (result == 0 && PyUnicode_CompareWithASCIIString(name, "time") == 0)
+        py::value_of<LoopBase>(self)->own_clock_ = value == nullptr;
+    return result;
+}
+
+PyType_Slot LoopBase::extra_slots[] = {
+    {Py_tp_setattro, reinterpret_cast<void*>(set_attribute)},
+    {0, nullptr},
+};
+
+bool LoopBase::now(double& result) {
+    if (own_clock_) {
+        result = monotonic();
+        return true;
+    }
+    Ref time = Ref::steal(PyObject_CallMethod(object(), "time", nullptr));
+    return time && py::to_double(time.get(), result);
+}
+
+// Scheduling.
+
+// `function([first, ]callback, *args, context=None)`, quickly where nothing is by keyword.
+bool LoopBase::parse(const char* function, const char* first, py::Args args, Call& call) {
+    Py_ssize_t lead = first ? 2 : 1;
+    Py_ssize_t next = 0;
+    if (first && next < args.count) call.first = args.values[next++];
+    if (next < args.count) call.callback = args.values[next++];
+    Py_ssize_t keywords = args.names ? PyTuple_GET_SIZE(args.names) : 0;
+    for (Py_ssize_t i = 0; i < keywords; ++i) {
+        PyObject* name = PyTuple_GET_ITEM(args.names, i);
+        PyObject* value = args.values[args.count + i];
+        PyObject** target = nullptr;
+        if (PyUnicode_CompareWithASCIIString(name, "context") == 0) target = &call.context;
+        if (PyUnicode_CompareWithASCIIString(name, "callback") == 0) target = &call.callback;
+        if (first && PyUnicode_CompareWithASCIIString(name, first) == 0) target = &call.first;
+        if (!target)
+            return py::raise(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'",
+                             function, name);
+        if (*target)
+            return py::raise(PyExc_TypeError, "%s() got multiple values for argument '%U'",
+                             function, name);
+        *target = value;
+    }
+    if ((first && !call.first) || !call.callback)
+        return py::raise(PyExc_TypeError, "%s() missing required argument '%s'", function,
+                         first && !call.first ? first : "callback");
+    if (call.context == Py_None) call.context = nullptr;
+    Py_ssize_t rest = std::max<Py_ssize_t>(args.count - lead, 0);
+    call.args = Ref::steal(PyTuple_New(rest));
+    if (!call.args) return false;
+    for (Py_ssize_t i = 0; i < rest; ++i)
+        PyTuple_SET_ITEM(call.args.get(), i, Py_NewRef(args.values[lead + i]));
+    return true;
+}
+
+// A closed loop, and in debug mode a wrong thread and what cannot be called.
+bool LoopBase::check(const char* function, PyObject* callback, bool thread) {
+    if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+    if (!debug_) return true;
+    if (thread && !Ref::steal(PyObject_CallMethod(object(), "_check_thread", nullptr)))
+        return false;
+    return static_cast<bool>(
+        Ref::steal(PyObject_CallMethod(object(), "_check_callback", "Os", callback, function)));
+}
+
+// In debug mode a handle knows where it was made.
+bool LoopBase::traced(PyObject* handle) {
+    if (!debug_) return true;
+    Ref traceback = Ref::steal(PyObject_CallMethod(object(), "_source_traceback", nullptr));
+    if (!traceback) return false;
+    handles().set_source_traceback(handle, traceback.get());
+    return true;
+}
+
+Ref LoopBase::soon(const char* function, py::Args args, bool thread) {
+    Call call;
+    if (!parse(function, nullptr, args, call) || !check(function, call.callback, thread)) return {};
+    Ref handle = handles().make(object(), call.callback, call.args.get(), call.context);
+    if (!handle || !traced(handle.get()) || !ready_.push(handle.get())) return {};
+    return handle;
+}
+
+Ref LoopBase::call_soon(py::Args args) { return soon("call_soon", args, true); }
+
+Ref LoopBase::call_soon_threadsafe(py::Args args) {
+    Ref handle = soon("call_soon_threadsafe", args, false);
+    if (handle && running_) loop()->wake();
+    return handle;
+}
+
+Ref LoopBase::schedule(PyObject* when, double time, Call& call) {
+    if (std::isnan(time)) return py::raise(PyExc_ValueError, "a timer's time cannot be NaN");
+    Ref handle =
+        handles().make_timer(object(), when, time, call.callback, call.args.get(), call.context);
+    if (!handle || !traced(handle.get()) || !timers_.push(handles(), handle.get())) return {};
+    return handle;
+}
+
+Ref LoopBase::call_later(py::Args args) {
+    Call call;
+    double delay, start;
+    if (!parse("call_later", "delay", args, call)) return {};
+    if (call.first == Py_None) return py::raise(PyExc_TypeError, "delay must not be None");
+    if (!py::to_double(call.first, delay) || !check("call_at", call.callback, true) || !now(start))
+        return {};
+    Ref when = Ref::steal(PyFloat_FromDouble(start + delay));
+    return when ? schedule(when.get(), start + delay, call) : Ref();
+}
+
+Ref LoopBase::call_at(py::Args args) {
+    Call call;
+    double time;
+    if (!parse("call_at", "when", args, call)) return {};
+    if (call.first == Py_None) return py::raise(PyExc_TypeError, "when cannot be None");
+    if (!py::to_double(call.first, time) || !check("call_at", call.callback, true)) return {};
+    return schedule(call.first, time, call);
+}
+
+Ref LoopBase::time() { return Ref::steal(PyFloat_FromDouble(monotonic())); }
+
+// For handles that asyncio's own code has made.
+Ref LoopBase::add_callback(PyObject* handle) {
+    if (!handles().is_handle(handle))
+        return py::raise(PyExc_TypeError, "an asyncio.Handle is required, not '%.200s'",
+                         Py_TYPE(handle)->tp_name);
+    if (!handles().cancelled(handle) && !ready_.push(handle)) return {};
+    if (running_) loop()->wake();
+    return Ref::none();
+}
+
+void LoopBase::push(PyObject* handle) {
+    if (!handles().cancelled(handle) && !ready_.push(handle)) PyErr_WriteUnraisable(object());
+}
+
+// Running.
+
+bool LoopBase::run_handle(PyObject* handle) {
+    if (handles().cancelled(handle)) return true;
+    if (debug_)
+        return static_cast<bool>(
+            Ref::steal(PyObject_CallMethod(object(), "_run_in_debug", "O", handle)));
+    if (handles().run(handle)) return true;
+    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+        return false;
+    Ref error = Ref::steal(py::take_raised());
+    return static_cast<bool>(
+        Ref::steal(PyObject_CallMethod(object(), "_report_handle", "OO", handle, error.get())));
+}
+
+bool LoopBase::collect_due() {
+    if (timers_.empty()) return true;
+    double time;
+    if (!now(time)) return false;
+    // The clock's resolution, as asyncio has it.
+    while (!timers_.empty() && timers_.earliest() < time + 1e-9) {
+        Ref handle = timers_.pop(handles());
+        if (!ready_.push(handle.get())) return false;
+    }
+    return true;
+}
+
+void LoopBase::disarm() {
+    if (ev_is_active(&timer_)) ev_timer_stop(loop()->ev(), &timer_);
+}
+
+bool LoopBase::poll_events(bool block) {
+    if (block && !timers_.empty()) {
+        double time, when = timers_.earliest();
+        if (!now(time)) return false;
+        if (when <= time) {
+            block = false;
+        } else if (!ev_is_active(&timer_) || armed_ != when || !own_clock_) {
+            disarm();
+            ev_now_update(loop()->ev());
+            ev_timer_set(&timer_, std::min(when - time, kLongestWait), 0.);
+            ev_timer_start(loop()->ev(), &timer_);
+            armed_ = when;
+        }
+    }
+    since_poll_ = 0;
+    return loop()->run(block ? EVRUN_ONCE : EVRUN_NOWAIT);
+}
+
+bool LoopBase::turn(bool& poll) {
+    bool busy = stopping_ || !ready_.empty();
+    if (poll || !busy || stopping_ || since_poll_ >= kBurst) {
+        poll = false;
+        if (!poll_events(!busy)) return false;
+    }
+    if (!collect_due()) return false;
+    size_t count = ready_.size();
+    since_poll_ += static_cast<unsigned>(count);
+    for (; count && !ready_.empty(); --count) {
+        Ref handle = ready_.pop();
+        if (!run_handle(handle.get())) return false;
+    }
+    return true;
+}
+
+Ref LoopBase::run() {
+    if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+    if (running_) return py::raise(PyExc_RuntimeError, "This event loop is already running");
+    if (!loop()->enter()) return {};
+    Ref keep = Ref::borrow(object());
+    bool poll = true, done = false;
+    running_ = true;
+    ev_ref(loop()->ev());  // watchers do not decide when it ends
+    {
+        ev::Loop::Session session(loop());
+        while (turn(poll))
+            if ((done = stopping_)) break;
+    }
+    disarm();
+    ev_unref(loop()->ev());
+    running_ = stopping_ = false;
+    if (!done) return {};
+    return Ref::none();
+}
+
+Ref LoopBase::stop() {
+    stopping_ = true;
+    return Ref::none();
+}
+
+Ref LoopBase::wake() {
+    if (running_) loop()->wake();
+    return Ref::none();
+}
+
+void LoopBase::shut() {
+    if (!loop_ || closed_) return;
+    closed_ = true;
+    readers_.clear();
+    disarm();
+    loop()->set_driver(nullptr);
+    timers_.clear(&handles());
+    ready_.clear();
+}
+
+Ref LoopBase::close() {
+    if (closed_) return Ref::none();
+    if (running_) return py::raise(PyExc_RuntimeError, "Cannot close a running event loop");
+    if (!loop()->enter()) return {};
+    shut();
+    return loop()->close();
+}
+
+// A watcher's callback raised; the error is set.
+void LoopBase::report(Driver* driver, PyObject* source) {
+    auto* self = static_cast<LoopBase*>(driver);
+    Ref error = Ref::steal(py::take_raised());
+    Ref done = Ref::steal(
+        PyObject_CallMethod(self->object(), "_report_watcher", "OO", source, error.get()));
+    if (!done) self->loop()->fail();
+}
+
+void LoopBase::stop_driver(Driver* driver) { static_cast<LoopBase*>(driver)->stopping_ = true; }
+
+void LoopBase::report_closed(PyObject* handle, int fd) {
+    Ref done = Ref::steal(PyObject_CallMethod(object(), "_report_closed", "Oi", handle, fd));
+    if (!done) loop()->fail();
+}
+
+// Descriptors.
+
+Ref LoopBase::add(py::Args args, int events, const char* function) {
+    Call call;
+    int fd;
+    if (!parse(function, "fd", args, call)) return {};
+    if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+    if (!py::to_fd(call.first, fd) || !loop()->enter()) return {};
+    Ref handle = handles().make(object(), call.callback, call.args.get(), nullptr), replaced;
+    if (!handle || !traced(handle.get())) return {};
+    if (!readers_.set(fd, events, handle.get(), replaced)) return {};
+    if (replaced && !Ref::steal(PyObject_CallMethod(replaced.get(), "cancel", nullptr))) return {};
+    return handle;
+}
+
+Ref LoopBase::remove(PyObject* object, int events) {
+    int fd;
+    if (closed_) return Ref::borrow(Py_False);
+    if (!py::to_fd(object, fd)) {
+        if (!PyErr_ExceptionMatches(PyExc_ValueError)) return {};
+        PyErr_Clear();  // a closed socket's -1: nothing is watched there
+        return Ref::borrow(Py_False);
+    }
+    if (!loop()->enter()) return {};
+    Ref handle = readers_.take(fd, events);
+    if (!handle) return Ref::borrow(Py_False);
+    if (!Ref::steal(PyObject_CallMethod(handle.get(), "cancel", nullptr))) return {};
+    return Ref::borrow(Py_True);
+}
+
+Ref LoopBase::watching(PyObject* object) {
+    int fd;
+    if (!py::to_fd(object, fd)) return {};
+    return Ref::steal(PyLong_FromLong(closed_ ? 0 : readers_.watching(fd)));
+}
+
+Ref LoopBase::get_debug() { return Ref::steal(PyBool_FromLong(debug_)); }
+bool LoopBase::set_debug(PyObject* debug) { return py::to_bool(debug, debug_); }
+
+static PyMethodDef methods[] = {
+    py::fast<&LoopBase::call_soon>("call_soon",
+                                   R"(call_soon($self, /, callback, *args, context=None)
+--
+
+Call callback(*args) in the next turn, in the order of the calls, and return its Handle.
+
+context: the contextvars.Context to run it in; a copy of the current one by default.
+Raises RuntimeError when the loop is closed. asyncio: loop.call_soon.)"),
+    py::fast<&LoopBase::call_soon_threadsafe>(
+        "call_soon_threadsafe", R"(call_soon_threadsafe($self, /, callback, *args, context=None)
+--
+
+Like call_soon(), from any thread: a loop that waits is woken up.
+
+Raises RuntimeError when the loop is closed. asyncio: loop.call_soon_threadsafe.)"),
+    py::fast<&LoopBase::call_later>("call_later",
+                                    R"(call_later($self, /, delay, callback, *args, context=None)
+--
+
+Call callback(*args) after `delay` seconds from now, and return its TimerHandle.
+
+Cancelled, it gives back its memory at once. Raises ValueError for NaN, TypeError for what is no
+number, RuntimeError when the loop is closed. asyncio: loop.call_later.)"),
+    py::fast<&LoopBase::call_at>("call_at",
+                                 R"(call_at($self, /, when, callback, *args, context=None)
+--
+
+Call callback(*args) when time() has reached `when`, in seconds, and return its TimerHandle.
+
+Raises as call_later() does. asyncio: loop.call_at.)"),
+    py::noargs<&LoopBase::time>("time", R"(time($self, /)
+--
+
+The monotonic clock, in seconds. asyncio: loop.time.)"),
+    py::noargs<&LoopBase::stop>("stop", R"(stop($self, /)
+--
+
+Make run_forever() return at the end of the turn. asyncio: loop.stop.)"),
+    py::noargs<&LoopBase::run>("_run", "_run($self, /)\n--\n\nTurns until stop()."),
+    py::noargs<&LoopBase::close>("_close", "_close($self, /)\n--\n\nDrop all, and close `ev`."),
+    py::noargs<&LoopBase::wake>("_write_to_self", "_write_to_self($self, /)\n--\n\nEnd a poll."),
+    py::onearg<&LoopBase::add_callback>(
+        "_add_callback", "_add_callback($self, handle, /)\n--\n\nQueue an asyncio.Handle."),
+    py::onearg<&LoopBase::add_callback>(
+        "_add_callback_signalsafe",
+        "_add_callback_signalsafe($self, handle, /)\n--\n\nQueue an asyncio.Handle."),
+    py::fast<&LoopBase::add_reader>(
+        "_add_reader", "_add_reader($self, fd, callback, /, *args)\n--\n\nasyncio's hook."),
+    py::fast<&LoopBase::add_writer>(
+        "_add_writer", "_add_writer($self, fd, callback, /, *args)\n--\n\nasyncio's hook."),
+    py::onearg<&LoopBase::remove_reader>("_remove_reader",
+                                         "_remove_reader($self, fd, /)\n--\n\nasyncio's hook."),
+    py::onearg<&LoopBase::remove_writer>("_remove_writer",
+                                         "_remove_writer($self, fd, /)\n--\n\nasyncio's hook."),
+    py::onearg<&LoopBase::watching>(
+        "_watching", "_watching($self, fd, /)\n--\n\nEV_READ and EV_WRITE, as far as watched."),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+static PyGetSetDef getset[] = {
+    py::get<&LoopBase::get_ev>(
+        "ev", "The pyev.Loop underneath: any watcher on it runs beside any coroutine. Read-only."),
+    py::getset<&LoopBase::get_debug, &LoopBase::set_debug>("_debug", "Whether debug mode is on."),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+const py::TypeInfo LoopBase::kType = {
+    "pyev._core.LoopBase",
+    "LoopBase(ev)\n--\n\nThe native half of pyev.EventLoop, on the pyev.Loop `ev`.",
+    methods,
+    getset,
+    extra_slots,
+};
+
+}  // namespace pyev::aio

@@ -1,0 +1,123 @@
+// LoopBase: the native half of pyev.EventLoop.
+//
+// Events only push to the ready ring; only `run` pops, and in each turn only what was there when
+// the turn began. It drives a pyev.Loop, which then reports what its watchers raise to the
+// exception handler of asyncio.
+#pragma once
+
+#include <Python.h>
+#include <ev.h>
+
+#include "aio/readers.hpp"
+#include "aio/ready.hpp"
+#include "aio/state.hpp"
+#include "aio/timers.hpp"
+#include "ev/loop.hpp"
+#include "py/method.hpp"
+
+namespace pyev::aio {
+
+class LoopBase : private ev::Driver {
+ public:
+    static const py::TypeInfo kType;
+
+    LoopBase();
+    ~LoopBase() {
+        shut();
+        if (state_) state_->release();
+    }
+
+    bool init(py::Args args);
+    bool alive();
+    bool enter() { return alive(); }
+
+    bool debug() const { return debug_; }
+    PyObject* object() { return py::object_of(this); }
+    ev::Loop* loop() const { return py::value_of<ev::Loop>(loop_.get()); }
+    HandleTypes& handles() const { return state_->handles; }
+    void forget_timer(PyObject* handle) { timers_.remove(handles(), handle); }
+    // Queues a handle whose event has come.
+    void push(PyObject* handle);
+    // A reader's or writer's descriptor was closed behind our back.
+    void report_closed(PyObject* handle, int fd);
+
+    template <class F>
+    void each_ref(F f) {
+        f(loop_);
+    }
+    template <class F>
+    int visit(F f) {
+        if (int result = ready_.visit(f)) return result;
+        if (int result = timers_.visit(f)) return result;
+        return readers_.visit(f);
+    }
+    void stop_for_clear() { shut(); }
+    bool unfinished() const { return false; }
+    void finalize() {}
+    py::Ref repr();
+
+    py::Ref call_soon(py::Args args);
+    py::Ref call_soon_threadsafe(py::Args args);
+    py::Ref call_later(py::Args args);
+    py::Ref call_at(py::Args args);
+    py::Ref time();
+    py::Ref run();
+    py::Ref stop();
+    py::Ref wake();
+    py::Ref close();
+    py::Ref add_callback(PyObject* handle);
+    py::Ref add_reader(py::Args args) { return add(args, EV_READ, "_add_reader"); }
+    py::Ref add_writer(py::Args args) { return add(args, EV_WRITE, "_add_writer"); }
+    py::Ref remove_reader(PyObject* fd) { return remove(fd, EV_READ); }
+    py::Ref remove_writer(PyObject* fd) { return remove(fd, EV_WRITE); }
+    py::Ref watching(PyObject* fd);
+
+    py::Ref get_ev() { return loop_; }
+    py::Ref get_debug();
+    bool set_debug(PyObject* debug);
+
+ private:
+    // What the call_... methods take.
+    struct Call {
+        PyObject* first = nullptr;  // delay or when
+        PyObject* callback = nullptr;
+        PyObject* context = nullptr;
+        py::Ref args;
+    };
+
+    static int set_attribute(PyObject* self, PyObject* name, PyObject* value);
+    static void report(Driver* driver, PyObject* source);
+    static void stop_driver(Driver* driver);
+    static PyType_Slot extra_slots[];
+
+    [[nodiscard]] bool parse(const char* function, const char* first, py::Args args, Call& call);
+    [[nodiscard]] bool check(const char* function, PyObject* callback, bool thread);
+    [[nodiscard]] bool now(double& result);
+    py::Ref schedule(PyObject* when, double time, Call& call);
+    py::Ref soon(const char* function, py::Args args, bool thread);
+    py::Ref add(py::Args args, int events, const char* function);
+    py::Ref remove(PyObject* fd, int events);
+    [[nodiscard]] bool traced(PyObject* handle);
+    [[nodiscard]] bool turn(bool& poll);
+    [[nodiscard]] bool poll_events(bool block);
+    [[nodiscard]] bool collect_due();
+    [[nodiscard]] bool run_handle(PyObject* handle);
+    void disarm();
+    void shut();
+
+    State* state_ = nullptr;
+    py::Ref loop_;  // pyev.Loop
+    bool debug_ = false;
+    bool closed_ = false;
+    bool stopping_ = false;
+    bool running_ = false;
+    bool own_clock_ = true;  // nobody has put another `time` in place
+    unsigned since_poll_ = 0;
+    double armed_ = 0;  // what timer_ waits for, when it is active
+    ev_timer timer_;
+    Ready ready_;
+    Timers timers_;
+    Readers readers_;
+};
+
+}  // namespace pyev::aio

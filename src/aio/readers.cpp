@@ -1,0 +1,77 @@
+// add_reader and add_writer.
+#include "aio/readers.hpp"
+
+#include "aio/loop_base.hpp"
+
+namespace pyev::aio {
+
+using py::Ref;
+
+static int index_of(int events) { return events == EV_READ ? 0 : 1; }
+
+Readers::~Readers() {
+    for (Entry& entry : entries_)
+        for (Direction* direction : entry.directions) PyMem_RawFree(direction);
+}
+
+ev::Descriptors& Readers::descriptors() { return owner_->loop()->descriptors(); }
+
+Readers::Direction* Readers::find(int fd, int events) {
+    if (static_cast<size_t>(fd) >= entries_.size()) return nullptr;
+    Direction* direction = entries_[fd].directions[index_of(events)];
+    return direction && direction->handle ? direction : nullptr;
+}
+
+bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced) {
+    if (Direction* direction = find(fd, events)) {
+        replaced = Ref::steal(std::exchange(direction->handle, Py_NewRef(handle)));
+        return true;
+    }
+    if (!entries_.extend(static_cast<size_t>(fd) + 1)) return false;
+    Direction*& direction = entries_[fd].directions[index_of(events)];
+    if (!direction) {
+        direction = static_cast<Direction*>(PyMem_RawCalloc(1, sizeof(Direction)));
+        if (!direction) return PyErr_NoMemory() != nullptr;
+        direction->readers = this;
+        direction->watch = {&direction->io, direction, dead, nullptr};
+        ev_io_init(&direction->io, ready, fd, events);
+        direction->io.data = direction;
+    }
+    if (int refused = descriptors().start(&direction->watch)) return py::raise_errno(refused);
+    direction->handle = Py_NewRef(handle);
+    return true;
+}
+
+Ref Readers::take(int fd, int events) {
+    Direction* direction = find(fd, events);
+    if (!direction) return {};
+    descriptors().stop(&direction->watch);
+    return Ref::steal(std::exchange(direction->handle, nullptr));
+}
+
+int Readers::watching(int fd) {
+    return (find(fd, EV_READ) ? EV_READ : 0) | (find(fd, EV_WRITE) ? EV_WRITE : 0);
+}
+
+void Readers::clear() {
+    for (size_t fd = 0; fd < entries_.size(); ++fd) {
+        take(static_cast<int>(fd), EV_READ);
+        take(static_cast<int>(fd), EV_WRITE);
+    }
+}
+
+void Readers::ready(struct ev_loop*, ev_io* io, int revents) {
+    auto* direction = static_cast<Direction*>(io->data);
+    if (revents & EV_ERROR) return dead(&direction->watch);
+    if (direction->handle) direction->readers->owner_->push(direction->handle);
+}
+
+void Readers::dead(ev::Watch* watch) {
+    auto* direction = static_cast<Direction*>(watch->owner);
+    int fd = direction->io.fd;
+    LoopBase* owner = direction->readers->owner_;
+    Ref handle = direction->readers->take(fd, direction->io.events);
+    if (handle) owner->report_closed(handle.get(), fd);
+}
+
+}  // namespace pyev::aio

@@ -1,0 +1,57 @@
+// add_reader and add_writer: a handle for each direction of a descriptor.
+#pragma once
+
+#include <Python.h>
+#include <ev.h>
+
+#include "ev/descriptors.hpp"
+#include "py/array.hpp"
+#include "py/ref.hpp"
+
+namespace pyev::aio {
+
+class LoopBase;
+
+class Readers {
+ public:
+    explicit Readers(LoopBase* owner) : owner_(owner) {}
+    ~Readers();
+
+    // Sets the handle for one direction, and gives back the one it replaces.
+    [[nodiscard]] bool set(int fd, int events, PyObject* handle, py::Ref& replaced);
+    // The handle that was there, or empty.
+    py::Ref take(int fd, int events);
+    // EV_READ and EV_WRITE, as far as they are watched.
+    int watching(int fd);
+    void clear();
+
+    template <class F>
+    int visit(F f) {
+        for (Entry& entry : entries_)
+            for (Direction* direction : entry.directions)
+                if (direction && direction->handle)
+                    if (int result = f(direction->handle)) return result;
+        return 0;
+    }
+
+ private:
+    struct Direction {
+        ev::Watch watch;
+        ev_io io;
+        PyObject* handle;  // owned; null while it is not watched
+        Readers* readers;
+    };
+    struct Entry {
+        Direction* directions[2];
+    };
+
+    static void ready(struct ev_loop*, ev_io* io, int revents);
+    static void dead(ev::Watch* watch);
+    Direction* find(int fd, int events);
+    ev::Descriptors& descriptors();
+
+    LoopBase* owner_;
+    py::Array<Entry> entries_;  // by descriptor
+};
+
+}  // namespace pyev::aio

@@ -1,0 +1,43 @@
+// What the aio layer keeps per interpreter. Filled when the first event loop is made, so that
+// importing pyev does not import asyncio.
+#pragma once
+
+#include <Python.h>
+
+#include "aio/handle.hpp"
+#include "py/ref.hpp"
+
+namespace pyev::aio {
+
+class State {
+ public:
+    HandleTypes handles;
+    py::Ref loop_base;  // the type
+
+    // The module keeps two pointers: ev's state, then this.
+    static State* of(PyObject* module) {
+        return static_cast<State**>(PyModule_GetState(module))[1];
+    }
+    // Of one of the module's own types; null and an exception when that has been torn down.
+    static State* of_type(PyTypeObject* type) {
+        PyObject* module = PyType_GetModule(type);
+        return module ? of(module) : nullptr;
+    }
+
+    template <class F>
+    void each_ref(F f) {
+        handles.each_ref(f);
+        f(loop_base);
+    }
+
+    // Owned by the module and by every event loop: at the interpreter's end either may go first.
+    void acquire() { ++users_; }
+    void release() {
+        if (--users_ == 0) delete this;
+    }
+
+ private:
+    int users_ = 1;
+};
+
+}  // namespace pyev::aio
