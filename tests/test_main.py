@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -173,15 +174,36 @@ def test_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 # The package's names.
 
 
-def test_package_exports_the_core_and_nothing_else() -> None:
+INTERNAL = {"LoopBase"}  # the native half of EventLoop
+ASYNCIO = {"EventLoop", "new_event_loop", "run"}
+
+
+def test_package_exports_the_core_and_asyncio_and_nothing_else() -> None:
     core = {name for name in dir(_core) if not name.startswith("_")} | {"__version__"}
-    assert set(pyev.__all__) == core
-    assert len(pyev.__all__) == len(core)
+    core -= INTERNAL
+    assert set(pyev.__all__) == core | ASYNCIO
+    assert len(pyev.__all__) == len(core | ASYNCIO)
     for name in core:
         assert getattr(pyev, name) is getattr(_core, name)
+    for name in ASYNCIO:
+        assert getattr(pyev, name).__module__ == "pyev._eventloop"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = pyev.nonsense  # type: ignore[attr-defined]
+
+
+def test_asyncio_is_imported_only_when_asked_for(script: Callable[..., str]) -> None:
+    program = """
+    import sys, pyev
+    print("asyncio" in sys.modules)
+    pyev.Loop().close()
+    print("asyncio" in sys.modules)
+    pyev.new_event_loop().close()
+    print("asyncio" in sys.modules)
+    """
+    assert script(program).split() == ["False", "False", "True"]
 
 
 def test_package_tells_where_to_start() -> None:
     assert pyev.__doc__ is not None
     for name in re.findall(r"`(\w+)(?:\(\))?`", pyev.__doc__):
-        assert hasattr(pyev, name)
+        assert hasattr(pyev, name) or hasattr(pyev.EventLoop, name)

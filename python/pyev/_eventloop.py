@@ -1,4 +1,4 @@
-# mypy: disable-error-code="attr-defined,override,misc,no-untyped-call,no-any-return"
+# mypy: disable-error-code="assignment,attr-defined,override,misc,no-untyped-call,no-any-return"
 # asyncio documents the hooks used here ("Extending"), but its stubs leave them out.
 """The Python half of pyev.EventLoop: what runs per loop or per connection, never per callback."""
 
