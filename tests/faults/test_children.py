@@ -341,6 +341,23 @@ def test_a_child_that_was_gone_before_its_watcher_started(where: str) -> None:
         kit.works(loop)
 
 
+@scenario("C37")
+def test_a_child_that_was_gone_before_any_child_was_watched() -> None:
+    with pyev.default_loop(kit.BACKENDS[kit.backend]) as loop:
+        for _ in range(3):
+            statuses = Statuses(stop=False)
+            pids = {spawn(number)[0]: number << 8 for number in range(3)}
+            for pid in pids:
+                exited(pid)
+            kit.turns(loop, 3)
+            watcher = loop.child(0, False, statuses)
+            watcher.start()
+            kit.until(loop, lambda statuses=statuses: len(statuses) == 3, most=100)
+            assert statuses.seen == {pid: [status] for pid, status in pids.items()}
+            watcher.stop()
+        kit.works(loop)
+
+
 @scenario("C37", where=["default", "own"], signum=[9, 15, 1])
 def test_a_child_killed_by_a_signal(where: str, signum: int) -> None:
     with make(where) as loop:

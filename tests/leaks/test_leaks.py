@@ -13,7 +13,7 @@ import pyev
 HERE = Path(__file__).parent
 SCRIPTS = sorted(path.stem for path in HERE.glob("leak_*.py") if path.stem != "leak_probe")
 # What they do differs by backend.
-KERNEL = {"leak_io", "leak_loop", "leak_once", "leak_fork", "leak_async"}
+KERNEL = {"leak_io", "leak_loop"}
 
 
 def cases() -> list[tuple[str, str]]:
