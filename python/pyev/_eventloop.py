@@ -6,8 +6,7 @@ import asyncio
 import selectors
 import sys
 import threading
-from asyncio import SelectorEventLoop, coroutines, events, format_helpers
-from asyncio.log import logger
+from asyncio import SelectorEventLoop, base_events, coroutines, events, format_helpers
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -109,7 +108,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             self._current_handle = None
         duration = self.time() - start
         if duration >= self.slow_callback_duration:
-            logger.warning("Executing %s took %.3f seconds", _format_handle(handle), duration)
+            base_events.logger.warning(
+                "Executing %s took %.3f seconds", base_events._format_handle(handle), duration
+            )
 
     def _report_handle(self, handle: asyncio.Handle, error: BaseException) -> None:
         callback = format_helpers._format_callback_source(handle._callback, handle._args)
@@ -175,12 +176,6 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             return False
         watcher.stop()
         return True
-
-
-def _format_handle(handle: asyncio.Handle) -> str:
-    """A task rather than its step, as asyncio's own reports have it."""
-    task = getattr(handle._callback, "__self__", None)
-    return repr(task) if isinstance(task, asyncio.Task) else str(handle)
 
 
 def new_event_loop() -> EventLoop:

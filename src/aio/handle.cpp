@@ -115,7 +115,8 @@ Ref HandleTypes::run(PyObject* handle) const {
     Ref callback = Ref::borrow(slot(handle, callback_));
     Ref args = Ref::borrow(slot(handle, args_));
     Ref context = Ref::borrow(slot(handle, context_));
-    if (!callback || !args || !PyTuple_Check(args.get()))
+    // Its attributes can be set and deleted from Python.
+    if (!callback || !args || !context || !PyTuple_Check(args.get()))
         return py::raise(PyExc_RuntimeError, "a handle without a callback cannot run");
     if (PyContext_Enter(context.get()) < 0) return {};
     Ref result = Ref::steal(

@@ -337,12 +337,20 @@ void LoopBase::report_closed(PyObject* handle, int fd) {
 
 // Descriptors.
 
+// What no descriptor can be had of is a ValueError in asyncio.
+static bool descriptor(PyObject* object, int& fd) {
+    if (py::to_fd(object, fd)) return true;
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) return false;
+    PyErr_Clear();
+    return py::raise(PyExc_ValueError, "Invalid file object: %R", object);
+}
+
 Ref LoopBase::add(py::Args args, int events, const char* function) {
     Call call;
     int fd;
     if (!parse(function, "fd", args, call)) return {};
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
-    if (!py::to_fd(call.first, fd) || !loop()->enter()) return {};
+    if (!descriptor(call.first, fd) || !loop()->enter()) return {};
     Ref handle = handles().make(object(), call.callback, call.args.get(), nullptr), replaced;
     if (!handle || !traced(handle.get())) return {};
     if (!readers_.set(fd, events, handle.get(), replaced)) return {};
@@ -353,12 +361,7 @@ Ref LoopBase::add(py::Args args, int events, const char* function) {
 Ref LoopBase::remove(PyObject* object, int events) {
     int fd;
     if (closed_) return Ref::borrow(Py_False);
-    if (!py::to_fd(object, fd)) {
-        if (!PyErr_ExceptionMatches(PyExc_ValueError)) return {};
-        PyErr_Clear();  // a closed socket's -1: nothing is watched there
-        return Ref::borrow(Py_False);
-    }
-    if (!loop()->enter()) return {};
+    if (!descriptor(object, fd) || !loop()->enter()) return {};
     Ref handle = readers_.take(fd, events);
     if (!handle) return Ref::borrow(Py_False);
     if (!Ref::steal(PyObject_CallMethod(handle.get(), "cancel", nullptr))) return {};
