@@ -9,10 +9,11 @@ bin = .venv/bin
 pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
-.PHONY: help run build dev test lint format asan bench docs clean
+.PHONY: help run build dev test conformance lint format asan bench docs clean
 help:
 	@echo 'make run      install what is missing, build, and run examples/service.py'
 	@echo 'make test     the test suite'
+	@echo "make conformance  CPython's own tests of asyncio, on our event loop"
 	@echo 'make lint     formatting, style, types and layers'
 	@echo 'make format   let the formatters have their way'
 	@echo 'make asan     the test suite under AddressSanitizer and UBSan'
@@ -36,6 +37,10 @@ dev:
 test:
 	@$(environment) .venv test
 	@$(bin)/python $(pytest) $(ARGS)
+
+conformance:
+	@$(environment) .venv test
+	@$(bin)/python tools/conformance.py $(ARGS)
 
 lint:
 	@$(environment) .venv lint --no-pyev

@@ -52,10 +52,18 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     Everything else is asyncio's: see "Event Loop" in CPython's documentation.
     """
 
+    # Until __init__ has been called:
+    _closed = True
+    _thread_id = None
+
     def __init__(self, flags: int = _core.EVFLAG_AUTO) -> None:
         _core.LoopBase.__init__(self, _core.Loop(flags))
         self._signal_watchers: dict[int, _core.Signal[asyncio.Handle]] = {}
         SelectorEventLoop.__init__(self, _Selector(self))
+
+    # The native half has these too, and would come first.
+    __del__ = SelectorEventLoop.__del__
+    __repr__ = SelectorEventLoop.__repr__
 
     # asyncio's loop wakes itself through a pair of sockets, which libev's eventfd makes needless.
     def _make_self_pipe(self) -> None:
@@ -185,5 +193,7 @@ def new_event_loop() -> EventLoop:
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     """Run a coroutine on a new EventLoop and return its result, as asyncio.run() does."""
+    if events._get_running_loop() is not None:
+        raise RuntimeError("pyev.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)

@@ -1,0 +1,257 @@
+"""Handles: asyncio's own to whoever looks, however they were made."""
+
+import asyncio
+import contextlib
+import gc
+import sys
+import weakref
+
+import pytest
+
+import pyev
+
+SLOTS = ["_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr", "_context"]
+
+
+def nothing(*args):
+    pass
+
+
+@pytest.fixture(params=["call_soon", "call_later"])
+def make(request):
+    """Makes one kind of handle, far away if it is a timer's."""
+
+    def make(loop, callback, *args):
+        if request.param == "call_soon":
+            return loop.call_soon(callback, *args)
+        return loop.call_later(1000, callback, *args)
+
+    return make
+
+
+def test_types(aloop, make):
+    handle = make(aloop, nothing)
+    assert isinstance(handle, asyncio.Handle)
+    assert isinstance(handle, asyncio.TimerHandle) == hasattr(handle, "when")
+    assert not hasattr(handle, "__dict__")
+    assert weakref.ref(handle)() is handle
+    handle.cancel()
+
+
+def test_cannot_be_made_by_hand(ours, make):
+    handle = make(ours, nothing)
+    for call in (type(handle), lambda: type(handle)(nothing, (), ours, None)):
+        with pytest.raises(TypeError):
+            call()
+    with pytest.raises(TypeError):
+        type("Sub", (type(handle),), {})
+    handle.cancel()
+
+
+def test_repr(aloop, make):
+    handle = make(aloop, nothing, 1, "x")
+    text = repr(handle)
+    assert text.startswith(f"<{type(handle).__name__} ")
+    assert "nothing(1, 'x')" in text
+    assert ("created at" in text) == aloop.get_debug()
+    handle.cancel()
+    assert " cancelled" in repr(handle)
+    assert ("nothing(1, 'x')" in repr(handle)) == aloop.get_debug()
+
+
+def test_context(aloop, make, spin):
+    handle = make(aloop, nothing)
+    if sys.version_info >= (3, 12):
+        assert handle.get_context() is handle._context
+    handle.cancel()
+
+
+def test_source_traceback(aloop, make):
+    handle = make(aloop, nothing)
+    if aloop.get_debug():
+        assert any(frame.name == "test_source_traceback" for frame in handle._source_traceback)
+    else:
+        assert handle._source_traceback is None
+    handle.cancel()
+
+
+def test_loops_of_handles(aloop, make):
+    handle = make(aloop, nothing)
+    assert handle._loop is aloop
+    handle.cancel()
+
+
+def test_handles_of_asyncio_itself(ours, spin):
+    """Code that makes a Handle by hand and hands it over."""
+    seen = []
+    ours._add_callback(asyncio.Handle(seen.append, (1,), ours))
+    cancelled = asyncio.Handle(seen.append, (2,), ours)
+    cancelled.cancel()
+    ours._add_callback(cancelled)
+    spin(ours)
+    assert seen == [1]
+    with pytest.raises(TypeError, match="Handle is required"):
+        ours._add_callback(nothing)
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", (), [], object(), "del"], ids=repr)
+@pytest.mark.parametrize("slot", [*SLOTS, "_when", "_scheduled"])
+def test_attributes_of_nonsense(ours, make, spin, slot, value):
+    """What Python may do to a slot must not end the process."""
+    ours.set_exception_handler(lambda loop, context: None)
+
+    def spoil(handle):
+        if slot in ("_when", "_scheduled") and not hasattr(handle, "when"):
+            pytest.skip("a slot of timers")
+        delattr(handle, slot) if value == "del" else setattr(handle, slot, value)
+
+    def harmless(function):
+        with contextlib.suppress(Exception):
+            function()
+
+    run, cancelled, both = (make(ours, nothing) for _ in range(3))
+    spoil(cancelled)
+    harmless(cancelled.cancel)
+    harmless(cancelled.cancel)
+    harmless(lambda: repr(cancelled))
+    spoil(run)
+    harmless(lambda: repr(run))
+    spoil(both)
+    due = ours.call_at(0, nothing)
+    if hasattr(due, slot):
+        spoil(due)
+    for _ in range(3):
+        harmless(lambda: spin(ours))
+    harmless(both.cancel)
+    harmless(run.cancel)
+    run = cancelled = both = due = None
+    gc.collect()
+    ours.call_soon(ours.stop)
+    ours.run_forever()
+
+
+def test_cycles_are_collected(aloop, make, spin):
+    class Argument:
+        pass
+
+    argument = Argument()
+    reference = weakref.ref(argument)
+    argument.handle = make(aloop, nothing, argument)
+    if hasattr(argument.handle, "when"):
+        del argument
+        # A timer that waits is kept by its loop.
+        gc.collect()
+        assert reference() is not None
+        aloop.close()
+    else:
+        del argument
+        spin(aloop)
+    gc.collect()
+    assert reference() is None
+
+
+def test_spares_are_as_new(ours, spin):
+    """A handle made where another one was has nothing of it."""
+    ours.set_debug(False)
+    for _ in range(3):
+        handles = [ours.call_soon(nothing, i) for i in range(1000)]
+        handles += [ours.call_later(1000, nothing, i) for i in range(1000)]
+        references = [weakref.ref(handle) for handle in handles]
+        for handle in handles[::2]:
+            handle.cancel()
+        assert [handle.cancelled() for handle in handles] == [True, False] * 1000
+        for handle in handles:
+            handle.cancel()
+        spin(ours)
+        del handles, handle
+        assert all(reference() is None for reference in references)
+
+
+def test_many_handles_keep_memory_flat(ours, spin):
+    ours.set_debug(False)
+
+    def churn(count):
+        for _ in range(count // 1000):
+            for _ in range(1000):
+                ours.call_soon(nothing, 1)
+            spin(ours)
+        for _ in range(count):
+            ours.call_soon(nothing).cancel()
+        spin(ours)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = churn(10_000)
+    assert churn(100_000) - before < 500
+
+
+def test_loops_keep_memory_flat(factory, spin):
+    def churn(count):
+        for _ in range(count):
+            loop = factory()
+            loop.call_soon(nothing)
+            loop.call_later(1000, nothing)
+            spin(loop)
+            loop.close()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = churn(20)
+    assert churn(100) - before < 200
+
+
+def test_loop_dropped_without_close(factory):
+    loop = factory()
+    reference = weakref.ref(loop)
+    handles = [loop.call_soon(nothing, loop), loop.call_later(1000, nothing, loop)]
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        del loop, handles
+        gc.collect()
+    assert reference() is None
+
+
+def test_handles_outlive_their_loop(factory):
+    loop = factory()
+    handles = [loop.call_soon(nothing), loop.call_later(1000, nothing)]
+    loop.close()
+    del loop
+    gc.collect()
+    for handle in handles:
+        assert "nothing" in repr(handle)
+        handle.cancel()
+        assert handle.cancelled()
+
+
+def test_at_the_end_of_the_interpreter(script):
+    script("""
+    import asyncio, pyev, sys
+    loop = pyev.new_event_loop()
+    keep = [loop.call_soon(print), loop.call_later(1, print)]
+    sys.modules["keep"] = keep
+    loop.close()
+    """)
+
+
+def test_the_native_half_alone():
+    ev = pyev.Loop()
+    base = pyev._core.LoopBase
+    for make in (lambda: base(), lambda: base(1), lambda: base(ev, 1), lambda: base(None)):
+        with pytest.raises(TypeError):
+            make()
+    empty = base.__new__(base)
+    with pytest.raises(RuntimeError, match="__init__"):
+        empty.call_soon(print)
+    for name in ("time", "stop", "_run", "_close", "_write_to_self"):
+        with pytest.raises(RuntimeError, match="__init__"):
+            getattr(empty, name)()
+    repr(empty)
+    first = base(ev)
+    with pytest.raises(RuntimeError, match="of its own"):
+        base(ev)
+    with pytest.raises(RuntimeError, match="already"):
+        first.__init__(pyev.Loop())
+    with pytest.raises(RuntimeError, match="of its own"):
+        base(pyev.default_loop())
+    first._close()
+    pyev.default_loop().close()
+    gc.collect()

@@ -1,0 +1,370 @@
+"""add_reader, add_writer, and sock_* on top of them."""
+
+import asyncio
+import errno
+import os
+import socket
+
+import pytest
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def test_reader(aloop, pair):
+    a, b = pair
+    seen = []
+
+    def readable(*args):
+        seen.append((args, a.recv(10)))
+        aloop.stop()
+
+    assert aloop.add_reader(a, readable, 1, 2) is None
+    b.send(b"x")
+    aloop.run_forever()
+    assert seen == [((1, 2), b"x")]
+    assert aloop.remove_reader(a) is True
+    assert aloop.remove_reader(a) is False
+
+
+def test_writer(aloop, pair):
+    a, _ = pair
+    aloop.add_writer(a.fileno(), aloop.stop)
+    aloop.run_forever()
+    assert aloop.remove_writer(a) is True
+    assert aloop.remove_writer(a) is False
+
+
+def test_both_directions(aloop, pair):
+    a, b = pair
+    seen = set()
+
+    def saw(what):
+        seen.add(what)
+        if len(seen) == 2:
+            aloop.stop()
+
+    aloop.add_reader(a, saw, "reader")
+    aloop.add_writer(a, saw, "writer")
+    b.send(b"x")
+    aloop.run_forever()
+    assert aloop.remove_writer(a)
+    seen.clear()
+    seen.add("")
+    aloop.run_forever()
+    assert aloop.remove_reader(a)
+
+
+def test_level_triggered(aloop, pair):
+    a, b = pair
+    seen = []
+
+    def readable():
+        seen.append(a.recv(1))
+        if len(seen) == 3:
+            aloop.stop()
+
+    aloop.add_reader(a, readable)
+    b.send(b"xyz")
+    aloop.run_forever()
+    aloop.remove_reader(a)
+    assert seen == [b"x", b"y", b"z"]
+
+
+def test_replaced(aloop, pair):
+    a, b = pair
+    b.send(b"x")
+    aloop.add_reader(a, pytest.fail)
+    aloop.add_reader(a, aloop.stop)
+    aloop.run_forever()
+    assert aloop.remove_reader(a)
+    assert not aloop.remove_reader(a)
+
+
+def test_removed_in_the_same_turn(aloop, pair, spin):
+    """Two are ready, and the first removes the other."""
+    a, b = pair
+    seen = []
+
+    def readable(own, other, ends):
+        seen.append(own)
+        aloop.remove_reader(ends[other])
+
+    ends = {"a": a, "b": b}
+    a.send(b"x")
+    b.send(b"x")
+    aloop.add_reader(a, readable, "a", "b", ends)
+    aloop.add_reader(b, readable, "b", "a", ends)
+    while not seen:
+        spin(aloop)
+    spin(aloop)
+    assert len(set(seen)) == 1
+    aloop.remove_reader(a)
+    aloop.remove_reader(b)
+
+
+def test_removes_itself(aloop, pair, spin):
+    a, b = pair
+    seen = []
+    b.send(b"x")
+    aloop.add_reader(a, lambda: seen.append(aloop.remove_reader(a)))
+    while not seen:
+        spin(aloop)
+    spin(aloop)
+    assert seen == [True]
+
+
+def test_exception(aloop, pair, errors, spin):
+    a, b = pair
+    b.send(b"x")
+
+    def fail():
+        aloop.remove_reader(a)
+        raise ZeroDivisionError
+
+    aloop.add_reader(a, fail)
+    while not errors:
+        spin(aloop)
+    assert isinstance(errors[0]["exception"], ZeroDivisionError)
+
+
+# What is no descriptor
+
+
+@pytest.mark.parametrize("name", ["add_reader", "add_writer"])
+@pytest.mark.parametrize("value", [None, "x", 1.5, object(), -1, -(2**31)], ids=repr)
+def test_no_descriptor(aloop, name, value):
+    with pytest.raises(ValueError, match=r"Invalid file|negative"):
+        getattr(aloop, name)(value, print)
+    with pytest.raises(ValueError, match=r"Invalid file|negative"):
+        getattr(aloop, name.replace("add", "remove"))(value)
+
+
+def test_closed_socket(aloop):
+    with socket.socket() as gone:
+        pass
+    with pytest.raises(ValueError, match=r"Invalid file|negative"):
+        aloop.add_reader(gone, print)
+
+
+def test_number_too_large(aloop):
+    with pytest.raises(OverflowError):
+        aloop.add_reader(2**40, print)
+
+
+def test_never_opened(aloop):
+    with pytest.raises(OSError, match="Bad file") as caught:
+        aloop.add_reader(1_000_000, print)
+    assert caught.value.errno == errno.EBADF
+    assert aloop.remove_reader(1_000_000) is False
+
+
+def test_descriptor_of_a_transport(aloop, pair):
+    a, _ = pair
+
+    async def main():
+        transport, _ = await aloop.create_connection(asyncio.Protocol, sock=a)
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            aloop.add_reader(a.fileno(), print)
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            aloop.remove_writer(a.fileno())
+        transport.close()
+        await asyncio.sleep(0)
+
+    aloop.run_until_complete(main())
+
+
+def test_after_close(aloop, pair):
+    a, _ = pair
+    aloop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        aloop.add_reader(a, print)
+    with pytest.raises(RuntimeError, match="closed"):
+        aloop.add_writer(a, print)
+    assert aloop.remove_reader(a) is False
+    assert aloop.remove_writer(a) is False
+
+
+def test_missing_arguments(aloop, pair):
+    for args in ((), (pair[0],)):
+        with pytest.raises(TypeError):
+            aloop.add_reader(*args)
+
+
+# Descriptors closed behind the loop's back
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_closed_while_watched(ours, pair, errors, spin, turns):
+    fd = os.dup(pair[0].fileno())
+    other = []
+    ours.add_reader(pair[0], lambda: other.append(pair[0].recv(1)))
+    ours.add_reader(fd, pytest.fail)
+    for _ in range(turns):
+        spin(ours)
+    os.close(fd)
+    pair[1].send(b"x")
+    for _ in range(10):
+        spin(ours)
+    assert other == [b"x"]
+    ours.remove_reader(fd)
+    ours.remove_reader(pair[0])
+
+
+def test_number_used_again(aloop, spin):
+    """The reader of a closed descriptor is removed; its number is somebody else's at once."""
+    read, write = os.pipe()
+    aloop.add_reader(read, pytest.fail)
+    spin(aloop)
+    aloop.remove_reader(read)
+    os.close(read)
+    os.close(write)
+    read, write = os.pipe()
+    os.write(write, b"x")
+    aloop.add_reader(read, aloop.stop)
+    aloop.run_forever()
+    assert aloop.remove_reader(read)
+    os.close(read)
+    os.close(write)
+
+
+def test_one_of_two_of_a_file_is_closed(ours, pair, errors, spin):
+    a, b = pair
+    copy = os.dup(a.fileno())
+    ours.add_reader(a, ours.stop)
+    ours.add_reader(copy, lambda: None)
+    spin(ours)
+    ours.remove_reader(copy)
+    os.close(copy)
+    b.send(b"x")
+    ours.run_forever()
+    assert ours.remove_reader(a)
+    assert errors == []
+
+
+# sock_*
+
+
+def test_stream_operations(aloop, listener):
+    async def serve():
+        connection, _ = await aloop.sock_accept(listener)
+        with connection:
+            while data := await aloop.sock_recv(connection, 65536):
+                await aloop.sock_sendall(connection, data)
+
+    async def main():
+        server = aloop.create_task(serve())
+        with socket.socket() as client:
+            client.setblocking(False)
+            await aloop.sock_connect(client, listener.getsockname())
+            sending = aloop.create_task(aloop.sock_sendall(client, b"x" * 5_000_000))
+            buffer, received = bytearray(100_000), 0
+            while received < 5_000_000:
+                received += await aloop.sock_recv_into(client, buffer)
+            await sending
+            client.shutdown(socket.SHUT_WR)
+            assert await aloop.sock_recv(client, 1) == b""
+        await server
+
+    aloop.run_until_complete(main())
+
+
+def test_datagram_operations(aloop):
+    async def main():
+        with (
+            socket.socket(type=socket.SOCK_DGRAM) as a,
+            socket.socket(type=socket.SOCK_DGRAM) as b,
+        ):
+            for end in (a, b):
+                end.setblocking(False)
+                end.bind(("127.0.0.1", 0))
+            waiting = aloop.create_task(aloop.sock_recvfrom(b, 100))
+            await asyncio.sleep(0)
+            assert await aloop.sock_sendto(a, b"x", b.getsockname()) == 1
+            assert await waiting == (b"x", a.getsockname())
+            buffer = bytearray(10)
+            await aloop.sock_sendto(a, b"", b.getsockname())
+            assert await aloop.sock_recvfrom_into(b, buffer) == (0, a.getsockname())
+
+    aloop.run_until_complete(main())
+
+
+def test_cancelled_operations_leave_the_number_free(aloop, listener, pair):
+    a, b = pair
+
+    async def main():
+        full = socket.socketpair()
+        for end in full:
+            end.setblocking(False)
+        with full[0], full[1]:
+            operations = {
+                listener: aloop.sock_accept(listener),
+                a: aloop.sock_recv(a, 1),
+                full[0]: aloop.sock_sendall(full[0], b"x" * 10_000_000),
+            }
+            for end, operation in operations.items():
+                task = aloop.create_task(operation)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert not aloop.remove_reader(end)
+                assert not aloop.remove_writer(end)
+        # The number is somebody else's now.
+        c, d = socket.socketpair()
+        with c, d:
+            c.setblocking(False)
+            d.send(b"x")
+            assert await aloop.sock_recv(c, 1) == b"x"
+
+    aloop.run_until_complete(main())
+
+
+def test_closed_during_an_operation(aloop, pair):
+    """The call fails or waits until it is cancelled, and the others go on."""
+
+    async def main():
+        c, d = socket.socketpair()
+        c.setblocking(False)
+        task = aloop.create_task(aloop.sock_recv(c, 1))
+        await asyncio.sleep(0)
+        fd = c.fileno()
+        c.close()
+        d.close()
+        a, b = pair
+        b.send(b"x")
+        assert await asyncio.wait_for(aloop.sock_recv(a, 1), 20) == b"x"
+        task.cancel()
+        with pytest.raises((asyncio.CancelledError, OSError)):
+            await task
+        aloop.remove_reader(fd)
+
+    aloop.set_exception_handler(lambda loop, context: None)
+    aloop.run_until_complete(main())
+
+
+def test_blocking_sockets_are_refused_in_debug_mode(aloop, pair):
+    pair[0].setblocking(True)
+    aloop.set_debug(True)
+    with pytest.raises(ValueError, match="non-blocking"):
+        aloop.run_until_complete(aloop.sock_recv(pair[0], 1))
+
+
+def test_regular_file(aloop, tmp_path, spin):
+    """epoll refuses files, and libev then takes them for ready; both are asyncio's answers."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    seen = []
+    with path.open("rb") as file:
+        try:
+            aloop.add_reader(file, seen.append, 1)
+        except PermissionError:
+            return
+        while not seen:
+            spin(aloop)
+        assert aloop.remove_reader(file)

@@ -1,0 +1,347 @@
+"""Signals, and what Python's own handlers raise."""
+
+import asyncio
+import signal
+import threading
+
+import pytest
+
+import pyev
+
+
+def test_handler(aloop):
+    seen = []
+
+    def handler(*args):
+        seen.append(args)
+        aloop.stop()
+
+    assert aloop.add_signal_handler(signal.SIGUSR1, handler, 1, 2) is None
+    signal.raise_signal(signal.SIGUSR1)
+    aloop.run_forever()
+    assert seen == [(1, 2)]
+    assert aloop.remove_signal_handler(signal.SIGUSR1) is True
+    assert aloop.remove_signal_handler(signal.SIGUSR1) is False
+
+
+def test_replaced(aloop):
+    aloop.add_signal_handler(signal.SIGUSR1, pytest.fail)
+    aloop.add_signal_handler(signal.SIGUSR1, aloop.stop)
+    signal.raise_signal(signal.SIGUSR1)
+    aloop.run_forever()
+    assert aloop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_several(aloop):
+    seen = set()
+
+    def handler(number):
+        seen.add(number)
+        if len(seen) == 3:
+            aloop.stop()
+
+    numbers = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
+    for number in numbers:
+        aloop.add_signal_handler(number, handler, number)
+    for number in numbers:
+        signal.raise_signal(number)
+    aloop.run_forever()
+    assert seen == numbers
+    for number in numbers:
+        aloop.remove_signal_handler(number)
+
+
+def test_wakes_a_loop_that_waits(aloop):
+    aloop.add_signal_handler(signal.SIGALRM, aloop.stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    aloop.run_forever()
+    aloop.remove_signal_handler(signal.SIGALRM)
+
+
+def test_close_removes_handlers(factory):
+    loop = factory()
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    loop.add_signal_handler(signal.SIGINT, print)
+    loop.close()
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_handler_before_is_put_back(ours):
+    def before(*args):
+        pass
+
+    signal.signal(signal.SIGUSR1, before)
+    try:
+        ours.add_signal_handler(signal.SIGUSR1, print)
+        ours.remove_signal_handler(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) is before
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+def test_exception(aloop, errors, spin):
+    def fail():
+        raise ZeroDivisionError
+
+    aloop.add_signal_handler(signal.SIGUSR1, fail)
+    signal.raise_signal(signal.SIGUSR1)
+    while not errors:
+        spin(aloop)
+    assert isinstance(errors[0]["exception"], ZeroDivisionError)
+    aloop.remove_signal_handler(signal.SIGUSR1)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("number", ["x", None, 1.5])
+def test_no_number(aloop, number):
+    with pytest.raises(TypeError):
+        aloop.add_signal_handler(number, print)
+    with pytest.raises(TypeError):
+        aloop.remove_signal_handler(number)
+
+
+@pytest.mark.parametrize("number", [0, -1, 10_000])
+def test_no_signal(aloop, number):
+    with pytest.raises(ValueError, match="invalid signal number"):
+        aloop.add_signal_handler(number, print)
+    with pytest.raises(ValueError, match="invalid signal number"):
+        aloop.remove_signal_handler(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_cannot_be_caught(aloop, number):
+    with pytest.raises(RuntimeError, match="cannot be caught"):
+        aloop.add_signal_handler(number, print)
+    assert aloop.remove_signal_handler(number) is False
+
+
+def test_coroutine(aloop):
+    async def coroutine():
+        pass
+
+    with pytest.raises(TypeError, match="coroutines cannot be used with add_signal_handler"):
+        aloop.add_signal_handler(signal.SIGUSR1, coroutine)
+
+
+def test_closed(aloop):
+    aloop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        aloop.add_signal_handler(signal.SIGUSR1, print)
+
+
+def test_another_thread(aloop):
+    caught = []
+
+    def add():
+        try:
+            aloop.add_signal_handler(signal.SIGUSR1, print)
+        except RuntimeError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    thread.join()
+    assert len(caught) == 1
+
+
+# Beside a watcher of the same signal
+
+
+@pytest.mark.parametrize("first", ["handler", "watcher"])
+@pytest.mark.parametrize("removed", ["handler", "watcher"])
+def test_with_a_watcher(ours, spin, first, removed):
+    seen = []
+    watcher = ours.ev.signal(signal.SIGUSR1, lambda w, revents: seen.append("watcher"))
+
+    def add():
+        ours.add_signal_handler(signal.SIGUSR1, seen.append, "handler")
+
+    for step in [add, watcher.start] if first == "handler" else [watcher.start, add]:
+        step()
+    signal.raise_signal(signal.SIGUSR1)
+    while len(seen) < 2:
+        spin(ours)
+    assert sorted(seen) == ["handler", "watcher"]
+    seen.clear()
+    if removed == "handler":
+        assert ours.remove_signal_handler(signal.SIGUSR1)
+    else:
+        watcher.stop()
+    signal.raise_signal(signal.SIGUSR1)
+    while not seen:
+        spin(ours)
+    assert seen == [{"handler": "watcher", "watcher": "handler"}[removed]]
+    watcher.stop()
+    ours.remove_signal_handler(signal.SIGUSR1)
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_another_loop_has_it(ours):
+    other = pyev.Loop()
+    with other, other.signal(signal.SIGUSR1, lambda w, revents: None):
+        with pytest.raises(RuntimeError):
+            ours.add_signal_handler(signal.SIGUSR1, print)
+        assert not ours.remove_signal_handler(signal.SIGUSR1)
+    ours.add_signal_handler(signal.SIGUSR1, print)
+    assert ours.remove_signal_handler(signal.SIGUSR1)
+
+
+# Ctrl-C, and handlers of Python's own
+
+
+class Raised(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm():
+    """A Python handler of SIGALRM that raises what it is told to, soon."""
+    raising = []
+
+    def handler(*args):
+        raise raising[0]
+
+    def soon(error):
+        raising.append(error)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    before = signal.signal(signal.SIGALRM, handler)
+    yield soon
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Raised])
+def test_python_handler_raises_while_the_loop_waits(ours, alarm, error, spin):
+    alarm(error)
+    with pytest.raises(error):
+        ours.run_forever()
+    assert not ours.is_running()
+    spin(ours)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_python_handler_raises_in_a_callback(aloop, alarm, error, spin):
+    def busy():
+        alarm(error)
+        while True:
+            pass
+
+    aloop.call_soon(busy)
+    with pytest.raises(error):
+        aloop.run_forever()
+    spin(aloop)
+
+
+def test_python_handler_raises_in_a_callback_an_exception(aloop, alarm, errors, spin):
+    def busy():
+        alarm(Raised)
+        while True:
+            pass
+
+    aloop.call_soon(busy)
+    spin(aloop)
+    assert isinstance(errors[0]["exception"], Raised)
+
+
+def test_python_handlers_run_while_the_loop_waits(aloop):
+    before = signal.signal(signal.SIGALRM, lambda *args: aloop.call_soon_threadsafe(aloop.stop))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        aloop.run_forever()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("what", ["await asyncio.sleep(1000)", "await asyncio.Event().wait()"])
+def test_ctrl_c_while_waiting(script, what):
+    program = f"""
+    import asyncio, pyev, signal
+    signal.signal(signal.SIGALRM, lambda *args: signal.raise_signal(signal.SIGINT))
+    async def main():
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        try:
+            {what}
+        except asyncio.CancelledError:
+            print("cancelled")
+            raise
+    try:
+        pyev.run(main())
+    except KeyboardInterrupt:
+        print("interrupted")
+    """
+    assert script(program).split() == ["cancelled", "interrupted"]
+
+
+def test_ctrl_c_in_a_callback(script):
+    program = """
+    import asyncio, pyev, signal
+    async def main():
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            print("cancelled")
+            raise
+    try:
+        pyev.run(main())
+    except KeyboardInterrupt:
+        print("interrupted")
+    """
+    assert script(program).split() == ["cancelled", "interrupted"]
+
+
+def test_ctrl_c_from_another_thread(script):
+    program = """
+    import asyncio, os, pyev, signal, threading
+    async def main():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+        thread.start()
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            thread.join()
+    try:
+        pyev.run(main())
+    except KeyboardInterrupt:
+        print("interrupted")
+    """
+    assert script(program).split() == ["interrupted"]
+
+
+def test_wakeup_fd_of_somebody_else(ours, pair, spin):
+    """It is there while the loop runs and after, and gets the bytes that are for it."""
+    a, b = pair
+    before = signal.signal(signal.SIGALRM, lambda *args: ours.call_soon_threadsafe(ours.stop))
+    signal.set_wakeup_fd(a.fileno(), warn_on_full_buffer=False)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        ours.run_forever()
+        assert b.recv(10) == bytes([signal.SIGALRM])
+    finally:
+        assert signal.set_wakeup_fd(-1) == a.fileno()
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_loop_inside_keeps_the_outer_ones_signals(ours, spin):
+    seen = []
+    ours.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+
+    def inner():
+        other = pyev.new_event_loop()
+        asyncio._set_running_loop(None)
+        try:
+            spin(other)
+        finally:
+            asyncio._set_running_loop(ours)
+            other.close()
+
+    ours.call_soon(inner)
+    spin(ours)
+    signal.raise_signal(signal.SIGUSR1)
+    while not seen:
+        spin(ours)
+    ours.remove_signal_handler(signal.SIGUSR1)

@@ -1,0 +1,163 @@
+"""What other threads may do, and what happens when they do what they may not."""
+
+import asyncio
+import threading
+
+import pytest
+
+
+def in_thread(function, *args):
+    """What it raised or returned, in a thread of its own."""
+    results = []
+
+    def run():
+        try:
+            results.append(function(*args))
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_wakes_a_loop_that_waits(aloop):
+    thread = threading.Thread(target=aloop.call_soon_threadsafe, args=(aloop.stop,))
+    aloop.call_soon(thread.start)
+    aloop.run_forever()
+    thread.join()
+
+
+def test_every_callback_once_and_in_order(aloop):
+    threads, calls = 8, 5_000
+    seen = [[] for _ in range(threads)]
+    left = [threads]
+
+    def done():
+        left[0] -= 1
+        if not left[0]:
+            aloop.stop()
+
+    def work(number):
+        for i in range(calls):
+            aloop.call_soon_threadsafe(seen[number].append, i)
+        aloop.call_soon_threadsafe(done)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        aloop.call_soon(worker.start)
+    aloop.run_forever()
+    for worker in workers:
+        worker.join()
+    assert seen == [list(range(calls))] * threads
+
+
+def test_before_the_loop_runs(aloop, spin):
+    """However often: what wakes a loop up cannot become full."""
+    seen = []
+    aloop.set_debug(False)
+    for i in range(100_000):
+        aloop.call_soon_threadsafe(seen.append, i)
+    spin(aloop)
+    assert seen == list(range(100_000))
+
+
+def test_closed(aloop):
+    aloop.close()
+    error = in_thread(aloop.call_soon_threadsafe, print)
+    assert isinstance(error, RuntimeError)
+    assert str(error) == "Event loop is closed"
+
+
+@pytest.mark.parametrize("name", ["call_soon", "call_later", "call_at"])
+def test_the_others_are_refused_in_debug_mode(aloop, name):
+    args = (print,) if name == "call_soon" else (1000, print)
+    errors = []
+
+    def call():
+        errors.append(in_thread(getattr(aloop, name), *args))
+        aloop.stop()
+
+    aloop.set_debug(True)
+    aloop.call_soon(call)
+    aloop.run_forever()
+    assert isinstance(errors[0], RuntimeError)
+    assert "Non-thread-safe operation" in str(errors[0])
+
+
+def test_the_others_do_no_harm(ours, spin):
+    """Wrong, and nothing is promised but that the loop goes on."""
+    ours.set_debug(False)
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            ours.call_soon(int)
+            ours.call_later(1000, int).cancel()
+            ours.call_later(0, int)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for _ in range(300):
+        handles = [ours.call_later(1000, int) for _ in range(10)]
+        spin(ours)
+        for handle in handles:
+            handle.cancel()
+    stop.set()
+    for worker in workers:
+        worker.join()
+    spin(ours)
+
+
+def test_cancelled_by_another_thread(aloop, spin):
+    handle = aloop.call_soon_threadsafe(pytest.fail)
+    in_thread(handle.cancel)
+    assert handle.cancelled()
+    spin(aloop)
+
+
+def test_run_coroutine_threadsafe(aloop):
+    async def answer():
+        await asyncio.sleep(0)
+        return 42
+
+    results = []
+
+    def work():
+        results.append(asyncio.run_coroutine_threadsafe(answer(), aloop).result(20))
+        aloop.call_soon_threadsafe(aloop.stop)
+
+    thread = threading.Thread(target=work)
+    aloop.call_soon(thread.start)
+    aloop.run_forever()
+    thread.join()
+    assert results == [42]
+
+
+def test_loops_in_parallel_threads(factory):
+    async def main(number):
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return number
+
+    def work(number):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            results.append(runner.run(main(number)))
+
+    results = []
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(results) == list(range(8))
+
+
+def test_to_thread(aloop):
+    async def main():
+        return await asyncio.gather(*(asyncio.to_thread(int, i) for i in range(20)))
+
+    assert aloop.run_until_complete(main()) == list(range(20))
+    aloop.run_until_complete(aloop.shutdown_default_executor())

@@ -1,0 +1,284 @@
+"""loop.ev: watchers beside coroutines."""
+
+import asyncio
+import contextvars
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+
+import pyev
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
+
+
+def test_ev_is_a_loop(ours):
+    assert type(ours.ev) is pyev.Loop
+    assert ours.ev is ours.ev
+    with pytest.raises(AttributeError):
+        ours.ev = pyev.Loop()
+
+
+def test_flags(spin):
+    loop = pyev.EventLoop(pyev.EVBACKEND_SELECT)
+    assert loop.ev.backend == pyev.EVBACKEND_SELECT
+    spin(loop)
+    loop.close()
+    with pytest.raises(pyev.Error):
+        pyev.EventLoop(0)(1) if pyev.supported_backends() == 0 else pyev.EventLoop(
+            pyev.EVBACKEND_KQUEUE
+        )
+
+
+def test_started_before_the_loop_runs(ours):
+    seen = []
+
+    def fire(watcher, revents):
+        seen.append(revents)
+        ours.stop()
+
+    with ours.ev.timer(0.001, 0.0, fire):
+        ours.run_forever()
+    assert seen == [pyev.EV_TIMER]
+
+
+def test_started_while_the_loop_runs(ours):
+    async def main():
+        event = asyncio.Event()
+        with ours.ev.timer(0.001, 0.001, lambda w, revents: event.set()):
+            for _ in range(3):
+                await event.wait()
+                event.clear()
+
+    ours.run_until_complete(main())
+
+
+def test_kinds_beside_coroutines(ours, pair, tmp_path):
+    seen = set()
+
+    async def main():
+        done = asyncio.Event()
+
+        def saw(watcher, revents):
+            assert asyncio.get_running_loop() is ours
+            assert asyncio.current_task() is None
+            seen.add(type(watcher).__name__)
+            watcher.stop()
+            if len(seen) == len(watchers):
+                done.set()
+
+        ev = ours.ev
+        path = tmp_path / "file"
+        path.touch()
+        watchers = [
+            ev.io(pair[0], pyev.EV_READ, saw),
+            ev.timer(0.0, 0.0, saw),
+            ev.periodic(0.0, 0.01, saw),
+            ev.scheduler(lambda w, now: now + 0.001, saw),
+            ev.signal(signal.SIGUSR1, saw),
+            ev.child(process.pid, False, saw),
+            ev.idle(saw),
+            ev.prepare(saw),
+            ev.check(saw),
+            ev.async_(saw),
+        ]
+        for watcher in watchers:
+            watcher.start()
+        pair[1].send(b"x")
+        signal.raise_signal(signal.SIGUSR1)
+        threading.Thread(target=watchers[-1].send).start()
+        await asyncio.wait_for(done.wait(), 30)
+        assert not any(watcher.active for watcher in watchers)
+
+    with subprocess.Popen(["true"]) as process:
+        ours.run_until_complete(main())
+    assert len(seen) == 10
+
+
+def test_watchers_do_not_decide_when_it_ends(ours, spin):
+    spin(ours)
+    with ours.ev.timer(1000.0, 0.0, lambda w, revents: None):
+        spin(ours)
+    # None are active, and the loop runs until it is stopped.
+    read, write = os.pipe()
+    ours.add_reader(read, ours.stop)
+    threading.Thread(target=os.write, args=(write, b"x")).start()
+    ours.run_forever()
+    ours.remove_reader(read)
+    os.close(read)
+    os.close(write)
+
+
+def test_keepalive_counts_are_whole_afterwards(spin):
+    loop = pyev.new_event_loop()
+    with loop.ev.timer(1000.0, 0.0, lambda w, revents: None, keepalive=False):
+        for _ in range(3):
+            spin(loop)
+    loop.close()
+
+
+def test_idle_keeps_the_loop_turning(ours):
+    seen = []
+
+    def idle(watcher, revents):
+        seen.append(1)
+        if len(seen) == 10:
+            ours.stop()
+
+    with ours.ev.idle(idle):
+        ours.run_forever()
+    assert len(seen) == 10
+
+
+def test_exception(ours, errors):
+    error = ZeroDivisionError()
+    seen = []
+
+    def fail(watcher, revents):
+        seen.append(1)
+        if len(seen) == 3:
+            ours.stop()
+        raise error
+
+    with ours.ev.timer(0.0, 0.0001, fail):
+        ours.run_forever()
+    assert [context["exception"] for context in errors] == [error] * 3
+    assert "watcher" in errors[0]["message"]
+
+
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_what_leaves_the_loop(ours, errors, spin, leaving):
+    def leave(watcher, revents):
+        raise leaving
+
+    with ours.ev.timer(0.0, 0.0, leave), pytest.raises(leaving):
+        ours.run_forever()
+    assert not ours.is_running()
+    assert errors == []
+    spin(ours)
+
+
+def test_an_exception_handler_that_raises(ours, spin, caplog):
+    def handler(loop, context):
+        raise RuntimeError("the handler")
+
+    ours.set_exception_handler(handler)
+
+    def fail(watcher, revents):
+        ours.stop()
+        raise ZeroDivisionError
+
+    with ours.ev.timer(0.0, 0.0, fail):
+        ours.run_forever()
+    assert "Unhandled error in exception handler" in caplog.text
+    spin(ours)
+
+
+def test_what_is_asyncios(ours):
+    def check():
+        for call in (ours.ev.start, ours.ev.invoke, ours.ev.close):
+            with pytest.raises(RuntimeError):
+                call()
+        with pytest.raises(RuntimeError):
+            ours.ev.callback = print
+        with pytest.raises(RuntimeError):
+            ours.ev.callback = None
+        checked.append(1)
+        ours.stop()
+
+    checked = []
+    ours.call_soon(check)
+    ours.run_forever()
+    check()
+    assert len(checked) == 2
+
+
+def test_stop_is_stop(ours):
+    seen = []
+
+    def fire(watcher, revents):
+        ours.ev.stop()
+        ours.call_soon(seen.append, 1)
+
+    with ours.ev.timer(0.0, 0.0, fire):
+        ours.run_forever()
+    assert seen == [1]
+    ours.call_soon(ours.ev.stop)
+    ours.run_forever()
+
+
+def test_close_closes_it(spin):
+    loop = pyev.new_event_loop()
+    ev = loop.ev
+    watcher = ev.timer(1000.0, 0.0, lambda w, revents: None)
+    watcher.start()
+    loop.close()
+    assert ev.closed
+    assert not watcher.active
+    assert loop.ev is ev
+    with pytest.raises(pyev.Error):
+        watcher.start()
+    loop.close()
+
+
+def test_cleanup(spin):
+    loop = pyev.new_event_loop()
+    seen = []
+    watcher = loop.ev.cleanup(lambda w, revents: seen.append(revents))
+    watcher.start()
+    spin(loop)
+    loop.close()
+    assert seen == [pyev.EV_CLEANUP]
+
+
+def test_callbacks_schedule(ours):
+    async def work():
+        return "done"
+
+    tasks = []
+
+    def fire(watcher, revents):
+        tasks.append(ours.create_task(work()))
+        ours.call_later(0, ours.call_soon, ours.stop)
+
+    with ours.ev.timer(0.0, 0.0, fire):
+        ours.run_forever()
+    assert tasks[0].result() == "done"
+
+
+def test_io_watcher_and_reader_of_one_descriptor(ours, pair):
+    a, b = pair
+    seen = set()
+
+    def saw(what):
+        seen.add(what)
+        if len(seen) == 2:
+            ours.stop()
+
+    b.send(b"x")
+    ours.add_reader(a, saw, "reader")
+    with ours.ev.io(a, pyev.EV_READ, lambda w, revents: saw("watcher")):
+        ours.run_forever()
+    ours.remove_reader(a)
+    assert seen == {"reader", "watcher"}
+
+
+def test_a_loop_of_ones_own_is_nobodys(ours):
+    """Watchers of other loops do not see this one."""
+    other = pyev.Loop()
+    with other, other.timer(0.0, 0.0, lambda w, revents: None):
+        ours.call_soon(ours.stop)
+        ours.run_forever()
+        assert other.start() is False
+
+
+def test_busy_coroutines_do_not_starve_watchers(ours):
+    async def main():
+        fired = []
+        with ours.ev.timer(0.0, 0.0, lambda w, revents: fired.append(1)):
+            while not fired:
+                await asyncio.sleep(0)
+
+    ours.run_until_complete(main())
