@@ -119,6 +119,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             base_events.logger.warning(
                 "Executing %s took %.3f seconds", base_events._format_handle(handle), duration
             )
+        # A task's exception knows this frame by its traceback: what it holds would be a cycle.
+        del handle
 
     def _report_handle(self, handle: asyncio.Handle, error: BaseException) -> None:
         callback = format_helpers._format_callback_source(handle._callback, handle._args)

@@ -370,6 +370,28 @@ def test_run_lets_go(aloop, spin):
     assert reference() is None
 
 
+def test_a_failed_task_is_let_go_of_at_once(aloop):
+    """Without a garbage collection: its exception's traceback must not hold it."""
+
+    async def fail():
+        return 1 / 0
+
+    async def main():
+        reference = weakref.ref(aloop.create_task(fail()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert reference() is None
+
+    messages = []
+    aloop.set_exception_handler(lambda loop, context: messages.append(context["message"]))
+    gc.disable()
+    try:
+        aloop.run_until_complete(main())
+    finally:
+        gc.enable()
+    assert messages == ["Task exception was never retrieved"]
+
+
 # Debug mode
 
 
