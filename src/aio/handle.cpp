@@ -51,7 +51,9 @@ bool HandleTypes::init(PyObject* module) {
         {Py_tp_clear, reinterpret_cast<void*>(clear_handle)},
         {0, nullptr},
     };
-    constexpr unsigned flags = py::kTypeFlags | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    // Python 3.14 refuses an immutable type whose base is not.
+    constexpr unsigned flags = (py::kTypeFlags & ~static_cast<unsigned>(Py_TPFLAGS_IMMUTABLETYPE)) |
+                               Py_TPFLAGS_DISALLOW_INSTANTIATION;
     Py_ssize_t size = reinterpret_cast<PyTypeObject*>(handle.get())->tp_basicsize;
     timer_part_ = reinterpret_cast<PyTypeObject*>(timer.get())->tp_basicsize;
     PyType_Spec spec = {"pyev.Handle", static_cast<int>(size), 0, flags, slots};
