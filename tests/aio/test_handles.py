@@ -52,7 +52,9 @@ def test_repr(aloop, make):
     handle = make(aloop, nothing, 1, "x")
     text = repr(handle)
     assert text.startswith(f"<{type(handle).__name__} ")
-    assert "nothing(1, 'x')" in text
+    # Python 3.13 shows arguments in debug mode only.
+    shown = "nothing(1, 'x')" if aloop.get_debug() or sys.version_info < (3, 13) else "nothing()"
+    assert shown in text
     assert ("created at" in text) == aloop.get_debug()
     handle.cancel()
     assert " cancelled" in repr(handle)

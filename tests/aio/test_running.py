@@ -114,13 +114,24 @@ def test_run_again_from_inside(aloop):
     def again():
         with pytest.raises(RuntimeError, match="This event loop is already running"):
             aloop.run_forever()
+        seen.append(1)
+        aloop.stop()
+
+    seen = []
+    aloop.call_soon(again)
+    aloop.run_forever()
+    assert seen == [1]
+
+
+def test_close_from_inside(aloop):
+    def close():
         with pytest.raises(RuntimeError, match="Cannot close a running event loop"):
             aloop.close()
         seen.append(1)
         aloop.stop()
 
     seen = []
-    aloop.call_soon(again)
+    aloop.call_soon(close)
     aloop.run_forever()
     assert seen == [1]
 

@@ -244,11 +244,15 @@ def test_context_given(aloop, spin):
     assert context[VARIABLE] == "inside"
 
 
-def test_context_entered_already(aloop, spin, errors):
+def test_context_entered_already(aloop, spin, errors, caplog):
+    seen = []
     context = contextvars.copy_context()
-    aloop.call_soon(print, context=context)
+    aloop.call_soon(pytest.fail, context=context)
+    aloop.call_soon(seen.append, 1)
     context.run(spin, aloop)
-    assert isinstance(errors[0]["exception"], RuntimeError)
+    assert seen == [1]
+    # From Python 3.12 on, the exception handler cannot enter it either.
+    assert errors or "Unhandled error in exception handler" in caplog.text
     spin(aloop)
 
 
@@ -298,8 +302,10 @@ def test_eager_task_factory(aloop):
         task = asyncio.create_task(nothing())
         assert task.done()
         with socket.create_server(("127.0.0.1", 0)) as server:
+            # Before 3.13.1, asyncio's own happy eyeballs do not stand eager tasks.
+            delay = 0.1 if sys.version_info >= (3, 13, 1) else None
             _, writer = await asyncio.open_connection(
-                *server.getsockname(), happy_eyeballs_delay=0.1
+                *server.getsockname(), happy_eyeballs_delay=delay
             )
             writer.close()
             await writer.wait_closed()
