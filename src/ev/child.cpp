@@ -82,7 +82,7 @@ void Child::end() {
     dismiss();
     if (pidfd_ < 0) return stop_signal(owner(), sigchld());
     owner()->descriptors().stop(&watch_);
-    close(std::exchange(pidfd_, -1));
+    owner()->close_fd(std::exchange(pidfd_, -1));
 }
 
 void Child::dead(Watch* watch) {

@@ -135,7 +135,7 @@ void Descriptors::bury(int fd) {
 
 bool Descriptors::check(bool all) {
     all = all || always_all_;
-    if (!all && changed_.empty()) return true;
+    if (!all && changed_.empty() && !own_changed_) return true;
     if (own_size_ == 0) find_backend();
     if (!own_alive()) return py::raise_errno(EBADF);
     if (!all && changed_.size() == 1) {
@@ -160,6 +160,7 @@ bool Descriptors::check(bool all) {
 void Descriptors::polled() {
     for (int fd : changed_) entries_[fd].changed = false;
     changed_.clear();
+    own_changed_ = false;
 }
 
 }  // namespace pyev::ev

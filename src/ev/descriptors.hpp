@@ -37,6 +37,9 @@ class Descriptors {
     // last poll, or at `all`. OSError when one that libev itself needs is gone.
     [[nodiscard]] bool check(bool all);
 
+    // libev itself is about to change what the backend watches.
+    void note_own_change() { own_changed_ = true; }
+
     // libev has taken over the changes and polls.
     void polled();
 
@@ -71,6 +74,7 @@ class Descriptors {
     bool always_all_ = false;  // the backend asserts on descriptors that nobody changed
     Own own_[2] = {};          // what libev itself needs: the backend's and the wake-up's
     int own_size_ = 0;
+    bool own_changed_ = false;
     int backend_fd_ = -1;
     py::Array<Entry> entries_;  // by descriptor
     py::Array<int> changed_;

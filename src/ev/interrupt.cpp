@@ -10,7 +10,7 @@
 
 namespace pyev::ev {
 
-bool Interrupt::open(struct ev_loop* loop) {
+bool Interrupt::open(struct ev_loop* loop, Descriptors& descriptors) {
     if (loop_) return true;
     int ends[2];
     if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return py::raise_errno(errno);
@@ -20,16 +20,23 @@ bool Interrupt::open(struct ev_loop* loop) {
     ev_io_init(&io_, readable, reader_, EV_READ);
     ev_set_priority(&io_, EV_MAXPRI);
     io_.data = this;
-    ev_io_start(loop_, &io_);
+    descriptors_ = &descriptors;
+    watch_ = {&io_, this, dead, nullptr};
+    if (int refused = descriptors.start(&watch_)) return py::raise_errno(refused);
     ev_unref(loop_);
     return true;
 }
 
+// Closed by the program; the next blocking run makes another.
+void Interrupt::dead(Watch* watch) { static_cast<Interrupt*>(watch->owner)->close(); }
+
 void Interrupt::close() {
     if (!loop_) return;
     leave();
-    ev_ref(loop_);
-    ev_io_stop(loop_, &io_);
+    if (ev_is_active(&io_)) {
+        ev_ref(loop_);
+        descriptors_->stop(&watch_);
+    }
     ::close(reader_);
     ::close(writer_);
     loop_ = nullptr;

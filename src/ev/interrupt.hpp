@@ -8,6 +8,7 @@
 
 #include <ev.h>
 
+#include "ev/descriptors.hpp"
 #include "ev/state.hpp"
 
 namespace pyev::ev {
@@ -15,7 +16,7 @@ namespace pyev::ev {
 class Interrupt {
  public:
     // Makes the pipe, once. OSError when there is none to be had.
-    [[nodiscard]] bool open(struct ev_loop* loop);
+    [[nodiscard]] bool open(struct ev_loop* loop, Descriptors& descriptors);
     void close();
 
     void enter(State& state);
@@ -23,11 +24,14 @@ class Interrupt {
 
  private:
     static void readable(struct ev_loop*, ev_io* io, int);
+    static void dead(Watch* watch);
     int set(int fd);
     void drain();
 
     struct ev_loop* loop_ = nullptr;
+    Descriptors* descriptors_ = nullptr;
     State* state_ = nullptr;
+    Watch watch_ = {};
     ev_io io_ = {};
     int reader_ = -1;
     int writer_ = -1;

@@ -65,6 +65,8 @@ class Loop {
     Watcher* watchers() const { return watchers_; }
     // How many active watchers hold the loop running.
     void count(int change) { holding_ += change; }
+    // Closes a descriptor of ours, but not while another thread polls it: poll(2) would tell.
+    void close_fd(int fd);
     // Keeps a Once object until it is done.
     [[nodiscard]] bool keep(PyObject* once);
     void unkeep(PyObject* once);
@@ -229,6 +231,7 @@ class Loop {
     Loop* next_ = nullptr;
     py::Ref callback_, data_, onces_;
     Descriptors descriptors_;
+    py::Array<int> closing_fds_;
     Interrupt interrupt_;
     Pause pause_;
     ev_async wake_ = {};

@@ -50,6 +50,7 @@ bool start_signal(Loop* loop, ev_signal* watcher) {
         sigaction(signum, nullptr, &owner.before);
         owner.was_blocked = is_blocked(signum);
     }
+    loop->descriptors().note_own_change();  // a signalfd
     ev_signal_start(loop->ev(), watcher);
     if (!owner.watchers++) {
         owner.loop = loop->ev();

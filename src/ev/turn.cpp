@@ -112,7 +112,7 @@ void Loop::before_poll() {
     if (frame_->wait && pause_.due()) pause_.sleep(watchers_);
     bool waits = frame_->wait && !(sent_ && ev_async_pending(sent_));
     if (waits && owner_ == state_->main_thread) {
-        if (!interrupt_.open(ev_)) return fail();
+        if (!interrupt_.open(ev_, descriptors_)) return fail();
         interrupt_.enter(*state_);
         // Signals from here on end the poll; the ones before it are seen here.
         if (PyErr_CheckSignals() < 0) return fail();
@@ -140,6 +140,8 @@ void Loop::on_acquire(struct ev_loop* ev) noexcept {
     auto* self = static_cast<Loop*>(ev_userdata(ev));
     int number = errno;  // libev looks at it after this
     if (self->released_) PyEval_RestoreThread(std::exchange(self->released_, nullptr));
+    for (int fd : self->closing_fds_) ::close(fd);
+    self->closing_fds_.clear();
     self->pause_.polled();
     self->frame_->last = self->frame_->once;
     errno = number;
@@ -164,6 +166,10 @@ bool Loop::can_rebuild() {
     ::close(fd);
 #endif
     return true;
+}
+
+void Loop::close_fd(int fd) {
+    if (!released_ || !closing_fds_.push(fd)) ::close(fd);
 }
 
 void Loop::unsettle() {
