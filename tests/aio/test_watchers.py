@@ -26,10 +26,9 @@ def test_flags(spin):
     assert loop.ev.backend == pyev.EVBACKEND_SELECT
     spin(loop)
     loop.close()
-    with pytest.raises(pyev.Error):
-        pyev.EventLoop(0)(1) if pyev.supported_backends() == 0 else pyev.EventLoop(
-            pyev.EVBACKEND_KQUEUE
-        )
+    if not pyev.supported_backends() & pyev.EVBACKEND_KQUEUE:
+        with pytest.raises(pyev.Error):
+            pyev.EventLoop(pyev.EVBACKEND_KQUEUE)
 
 
 def test_started_before_the_loop_runs(ours):
