@@ -85,29 +85,53 @@ int Descriptors::try_epoll([[maybe_unused]] int fd) {
     return 0;
 }
 
+// 0, or why this descriptor cannot be watched. Closing one drops its kernel registration silently,
+// so unless it is known to be the file that was verified last under this number, it is to be
+// registered anew. A socket is known by its inode number; other kinds may share theirs.
+int Descriptors::verify(int fd, const struct stat& status, Identity& identity) {
+    Entry& entry = entries_[fd];
+    bool alike = entry.inode == status.st_ino && entry.device == status.st_dev;
+    identity = !alike ? Identity::kOther : Identity::kAlike;
+    if (alike && S_ISSOCK(status.st_mode)) {
+        identity = Identity::kSame;
+        return 0;
+    }
+#ifdef O_PATH
+    if (fcntl(fd, F_GETFL) & O_PATH) return EBADF;  // as read and write have it, and epoll
+#endif
+    if ((status.st_mode & S_IFMT) == 0)
+        if (int refused = try_epoll(fd)) return refused;
+    entry.device = status.st_dev;
+    entry.inode = status.st_ino;
+    return 0;
+}
+
 int Descriptors::start(Watch* watch) {
     ev_io* io = watch->io;
     struct stat status;
     if (fstat(io->fd, &status) != 0) return errno;
-    int refused = (status.st_mode & S_IFMT) == 0 ? try_epoll(io->fd) : 0;
-    if (refused) return refused;
     if (!entries_.extend(io->fd + 1) || !changed_.reserve(entries_.size())) return ENOMEM;
     Entry& entry = entries_[io->fd];
+    Identity identity;
+    if (int refused = verify(io->fd, status, identity)) return refused;
     note_change(io->fd);
-    // Closing a descriptor drops its kernel registration silently, so one that may be another
-    // file by now is registered anew (ev_io_set asks for that). A socket is known by its inode
-    // number; other kinds may share theirs.
     int events = io->events & (EV_READ | EV_WRITE);
-    bool same =
-        S_ISSOCK(status.st_mode) && entry.inode == status.st_ino && entry.device == status.st_dev;
     io->events = events;
-    if (!same) ev_io_set(io, io->fd, events);
-    entry.device = status.st_dev;
-    entry.inode = status.st_ino;
+    // ev_io_set is what asks libev for a new registration.
+    if (identity != Identity::kSame) ev_io_set(io, io->fd, events);
     watch->next = entry.head;
     entry.head = watch;
     ev_io_start(loop_, io);
     return 0;
+}
+
+// The number has become another file's while it was watched: what is pending was the old one's.
+void Descriptors::register_anew(int fd) {
+    ev_io* io = entries_[fd].head->io;
+    int events = io->events;
+    ev_io_stop(loop_, io);
+    ev_io_set(io, fd, events);
+    ev_io_start(loop_, io);
 }
 
 // There is room for every descriptor, once.
@@ -138,18 +162,23 @@ bool Descriptors::check(bool all) {
     if (!all && changed_.empty() && !own_changed_) return true;
     if (own_size_ == 0) find_backend();
     if (!own_alive()) return py::raise_errno(EBADF);
-    if (!all && changed_.size() == 1) {
-        int fd = changed_[0];
-        if (entries_[fd].head && fcntl(fd, F_GETFD) < 0) bury(fd);
+    if (!all) {
+        for (size_t i = 0; i < changed_.size(); ++i) {
+            int fd = changed_[i];
+            struct stat status;
+            Identity identity;
+            if (!entries_[fd].head) continue;
+            if (fstat(fd, &status) != 0 || verify(fd, status, identity) != 0)
+                bury(fd);
+            else if (identity == Identity::kOther)
+                register_anew(fd);
+        }
         return true;
     }
     // One system call for many: poll tells of closed descriptors whatever it is asked for.
     scratch_.clear();
-    size_t size = all ? entries_.size() : changed_.size();
-    for (size_t i = 0; i < size; ++i) {
-        int fd = all ? static_cast<int>(i) : changed_[i];
-        if (entries_[fd].head && !scratch_.push({fd, 0, 0})) return false;
-    }
+    for (size_t fd = 0; fd < entries_.size(); ++fd)
+        if (entries_[fd].head && !scratch_.push({static_cast<int>(fd), 0, 0})) return false;
     int found = scratch_.empty() ? 0 : poll(scratch_.begin(), scratch_.size(), 0);
     for (pollfd& one : scratch_) {
         if (found < 0 ? fcntl(one.fd, F_GETFD) < 0 : one.revents & POLLNVAL) bury(one.fd);

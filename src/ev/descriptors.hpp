@@ -62,12 +62,16 @@ class Descriptors {
         ino_t inode;
     };
 
+    enum class Identity { kSame, kAlike, kOther };
+
+    [[nodiscard]] int verify(int fd, const struct stat& status, Identity& identity);
     [[nodiscard]] int try_epoll(int fd);
     void find_backend();
     void find_wakeup(int hint);
     void add_own(int fd);
     bool own_alive() const;
     void note_change(int fd);
+    void register_anew(int fd);
     void bury(int fd);
 
     struct ev_loop* loop_ = nullptr;

@@ -18,7 +18,8 @@ bool Timer::configure(PyObject* const* lead) {
     double after, repeat;
     if (!py::to_double(lead[0], after) || !to_repeat(lead[1], repeat) || !inactive()) return false;
     if (std::isnan(after)) return py::raise(PyExc_ValueError, "Timer: after must not be NaN");
-    ev_timer_set(&ev_, after, repeat);
+    // Minus infinity and an infinite repeat would make a NaN of libev's next time.
+    ev_timer_set(&ev_, std::fmax(after, -1e300), repeat);
     return true;
 }
 
