@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 #ifdef __linux__
 #include <sys/epoll.h>
 #endif
@@ -21,9 +24,7 @@ void Descriptors::init(struct ev_loop* loop, int hint) {
     loop_ = loop;
     always_all_ = !(ev_backend(loop) & kOwnDescriptor);
     find_backend();
-    // Closing all descriptors takes epoll's with them, and that is noticed; elsewhere only the
-    // wake-up tells.
-    if (always_all_) find_wakeup(hint);
+    find_wakeup(hint);
 }
 
 // An ev_embed learns the backend's descriptor when it starts: libev's one public way to it.
@@ -56,14 +57,41 @@ void Descriptors::add_own(int fd) {
     if (fstat(fd, &status) == 0) own_[own_size_++] = {fd, status.st_dev, status.st_ino};
 }
 
+// The number that the next descriptor will get, if no other thread is quicker.
+static int next_number() {
+    int fd = dup(STDERR_FILENO);
+    if (fd >= 0) close(fd);
+    return fd;
+}
+
+Descriptors::Guess Descriptors::guess(Own& own) {
+    own_changed_ = true;
+    return {&own, own.fd < 0 ? next_number() : -1};
+}
+
+// The first watcher of a kind makes libev open a descriptor, and nobody tells which.
+void Descriptors::settle(Guess guess, [[maybe_unused]] const char* kind) {
+#ifdef __linux__
+    if (guess.number < 0) return;
+    char path[32], target[64] = {};
+    snprintf(path, sizeof path, "/proc/self/fd/%d", guess.number);
+    if (readlink(path, target, sizeof target - 1) < 0 || !strstr(target, kind)) return;
+    struct stat status;
+    if (fstat(guess.number, &status) == 0)
+        *guess.own = {guess.number, status.st_dev, status.st_ino};
+#endif
+}
+
 bool Descriptors::own_alive() const {
-    for (int i = 0; i < own_size_; ++i) {
+    auto alive = [](const Own& own) {
         struct stat status;
-        if (fstat(own_[i].fd, &status) != 0 || status.st_dev != own_[i].device ||
-            status.st_ino != own_[i].inode)
-            return false;
-    }
-    return true;
+        return fstat(own.fd, &status) == 0 && status.st_dev == own.device &&
+               status.st_ino == own.inode;
+    };
+    for (int i = 0; i < own_size_; ++i)
+        if (!alive(own_[i])) return false;
+    // The others matter where libev is about to hand them to the kernel.
+    return (timerfd_.fd < 0 || alive(timerfd_)) && (inotify_.fd < 0 || alive(inotify_));
 }
 
 int Descriptors::backend_fd() {

@@ -40,11 +40,28 @@ class Descriptors {
     // libev itself is about to change what the backend watches.
     void note_own_change() { own_changed_ = true; }
 
+    // Around what makes libev open its timerfd or its inotify descriptor.
+    template <class F>
+    void opening_timerfd(F start) {
+        Guess guess = this->guess(timerfd_);
+        start();
+        settle(guess, "timerfd");
+    }
+    template <class F>
+    void opening_inotify(F start) {
+        Guess guess = this->guess(inotify_);
+        start();
+        settle(guess, "inotify");
+    }
+
     // libev has taken over the changes and polls.
     void polled();
 
     // libev will make its kernel objects anew, with other numbers.
-    void forget_own() { own_size_ = 0; }
+    void forget_own() {
+        own_size_ = 0;
+        timerfd_.fd = inotify_.fd = -1;
+    }
 
     int backend_fd();
     bool changed() const { return !changed_.empty(); }
@@ -62,6 +79,13 @@ class Descriptors {
         ino_t inode;
     };
 
+    struct Guess {
+        Own* own;
+        int number;
+    };
+    Guess guess(Own& own);
+    void settle(Guess guess, const char* kind);
+
     enum class Identity { kSame, kAlike, kOther };
 
     [[nodiscard]] int verify(int fd, const struct stat& status, Identity& identity);
@@ -77,6 +101,7 @@ class Descriptors {
     struct ev_loop* loop_ = nullptr;
     bool always_all_ = false;  // the backend asserts on descriptors that nobody changed
     Own own_[2] = {};          // what libev itself needs: the backend's and the wake-up's
+    Own timerfd_ = {-1, 0, 0}, inotify_ = {-1, 0, 0};
     int own_size_ = 0;
     bool own_changed_ = false;
     int backend_fd_ = -1;

@@ -32,8 +32,7 @@ bool Periodic::configure(PyObject* const* lead) {
 
 bool Periodic::begin() {
     allow_for_time();
-    owner()->descriptors().note_own_change();  // a timerfd
-    ev_periodic_start(owner()->ev(), &ev_);
+    owner()->descriptors().opening_timerfd([&] { ev_periodic_start(owner()->ev(), &ev_); });
     return true;
 }
 

@@ -66,8 +66,7 @@ bool Scheduler::begin() {
     if (is_active()) return true;  // the function has started it
     unsettled_ = false;
     known_ = true;
-    owner()->descriptors().note_own_change();  // a timerfd
-    ev_periodic_start(owner()->ev(), &ev_);
+    owner()->descriptors().opening_timerfd([&] { ev_periodic_start(owner()->ev(), &ev_); });
     known_ = false;
     return true;
 }

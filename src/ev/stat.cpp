@@ -27,8 +27,7 @@ bool Stat::configure(PyObject* const* lead) {
 
 bool Stat::begin() {
     looked_ = true;
-    owner()->descriptors().note_own_change();  // an inotify descriptor
-    ev_stat_start(owner()->ev(), &ev_);
+    owner()->descriptors().opening_inotify([&] { ev_stat_start(owner()->ev(), &ev_); });
     return true;
 }
 
