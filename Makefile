@@ -14,6 +14,7 @@ help:
 	@echo 'make run      install what is missing, build, and run examples/service.py'
 	@echo 'make test     the test suite'
 	@echo "make conformance  CPython's own tests of asyncio, on our event loop"
+	@echo 'make faults   the failure modes and leaks on every backend, io_uring too'
 	@echo 'make lint     formatting, style, types and layers'
 	@echo 'make format   let the formatters have their way'
 	@echo 'make asan     the test suite under AddressSanitizer and UBSan'
@@ -41,6 +42,10 @@ test:
 conformance:
 	@$(environment) .venv test
 	@$(bin)/python tools/conformance.py $(ARGS)
+
+faults:
+	@$(environment) .venv test
+	@PYEV_TEST_IO_URING=1 $(bin)/python -W error -m pytest tests/faults tests/leaks $(ARGS)
 
 lint:
 	@$(environment) .venv lint --no-pyev

@@ -96,13 +96,17 @@ void Embed::on_prepare(struct ev_loop*, ev_prepare* ev, int) {
     auto* self = static_cast<Embed*>(ev->data);
     Ref keep = Ref::borrow(self->object());
     if (self->other()->descriptors().changed() || self->other()->resets()) self->turn_or_report();
-    if (!self->is_active()) return;
-    if (self->generation_ == self->other()->generation()) return;
-    self->owner()->descriptors().stop(&self->watch_);
-    if (self->watch_backend()) return;
-    self->unwatch_turns();
-    self->release_hold();
-    self->owner()->fail();
+    if (self->is_active()) self->refresh();
+}
+
+void Embed::refresh() {
+    if (generation_ == other()->generation()) return;
+    Ref keep = Ref::borrow(object());
+    owner()->descriptors().stop(&watch_);
+    if (watch_backend()) return;
+    unwatch_turns();
+    release_hold();
+    owner()->fail();
 }
 
 void Embed::on_fork(struct ev_loop*, ev_fork* ev, int) {

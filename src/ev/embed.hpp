@@ -31,6 +31,9 @@ class Embed : public WatcherOf<Embed, ev_io, ev_io_start, ev_io_stop> {
     void end();
     void event(int revents);
     py::Ref describe();
+    // The other loop may have made its backend anew: watch that.
+    void refresh();
+    Embed* next_embedder() const { return next_embedder_; }
 
     py::Ref sweep();
     py::Ref get_other();

@@ -60,6 +60,8 @@ class Loop {
 
     // The active Embeds that this loop is the other of, linked; they end with it.
     Embed*& embedders() { return embedders_; }
+    // One of the loops embedded in this one has made its backend anew.
+    void note_stale_embeds() { stale_embeds_ = true; }
     void link(Watcher* watcher);
     void unlink(Watcher* watcher);
     Watcher* watchers() const { return watchers_; }
@@ -202,6 +204,7 @@ class Loop {
     void invoke_pending();
     void before_poll();
     void settle_all();
+    void refresh_embeds();
     [[nodiscard]] bool can_rebuild();
 
     struct ev_loop* ev_ = nullptr;
@@ -215,6 +218,7 @@ class Loop {
     bool rebuild_ = false;   // libev will make its kernel objects anew before the next poll
     bool forked_ = false;
     bool unsettled_ = false;
+    bool stale_embeds_ = false;
     unsigned generation_ = 0;
     bool closing_ = false;
     pid_t pid_ = 0;

@@ -117,6 +117,7 @@ void Loop::before_poll() {
         // Signals from here on end the poll; the ones before it are seen here.
         if (PyErr_CheckSignals() < 0) return fail();
     }
+    if (stale_embeds_) refresh_embeds();
     if (rebuild_ && !can_rebuild()) return fail();
     if (!descriptors_.check(rebuild_)) fail();
     polling = this;
@@ -128,6 +129,8 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
     if (self->rebuild_) {
         self->rebuild_ = self->forked_ = false;
         ++self->generation_;
+        for (Embed* embed = self->embedders_; embed; embed = embed->next_embedder())
+            embed->owner()->note_stale_embeds();
         self->pid_ = getpid();
         self->descriptors_.forget_own();
         // libev 4.33 counts io_uring's own timerfd watcher once more each time.
@@ -183,6 +186,13 @@ void Loop::settle_all() {
         // One that was settled ran Python code: begin again.
         watcher = watcher->kind().settle(watcher) ? watchers_ : watcher->next();
     }
+}
+
+void Loop::refresh_embeds() {
+    stale_embeds_ = false;
+    for (Watcher* watcher = watchers_; watcher; watcher = watcher->next())
+        if (watcher->kind().event == EV_EMBED && watcher->is_active())
+            static_cast<Embed*>(watcher)->refresh();
 }
 
 void Loop::after_fork() {

@@ -26,6 +26,8 @@ import pytest
 HERE = Path(__file__).parent
 # Generous: it only bounds a hang, nothing is measured by it. Sanitizer builds are slow.
 TIMEOUT = float(os.environ.get("PYEV_FAULT_TIMEOUT", "120"))
+# What no caller of libev can prevent: see "io_uring" in README.md.
+LIBEV_IO_URING = "libev: io_uring_enter did not consume all sqes"
 
 
 def run_script(
@@ -49,6 +51,8 @@ def run_script(
     status, out, err = outcome
     if status == fault_kit.SKIPPED:
         pytest.skip(err.strip())
+    if LIBEV_IO_URING in err:
+        pytest.xfail("libev 4.33's io_uring aborts by itself on this kernel: see README.md")
     if status or out.strip() != "ok" or err:
         pytest.fail(f"exit status {status} {case}\n{out}{err}", pytrace=False)
 

@@ -37,6 +37,10 @@ def available() -> tuple[str, ...]:
     """The backends that libev was built with and that the kernel allows."""
     names = []
     for name, flag in BACKENDS.items():
+        # libev calls it experimental, and its own assertions end the process now and then ("did not
+        # consume all sqes"), whatever pyev does: `make faults` runs it.
+        if name == "io_uring" and "PYEV_TEST_IO_URING" not in os.environ:
+            continue
         # Tried in another process: an abort makes its tests fail, not the collection of all.
         if pyev.supported_backends() & flag and fork(lambda flag=flag: refused(flag)):
             names.append(name)

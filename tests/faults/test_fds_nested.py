@@ -88,29 +88,31 @@ def test_a_cycle_of_epoll_sets_through_the_loop(moment: str) -> None:
 
 @scenario("A1", "A6", length=[2, 3, 4, 5, 6, 7])
 def test_a_chain_and_a_ring_of_embedded_loops(length: int) -> None:
-    loops = [kit.new_loop() for _ in range(length)]
-    embeds = []
-    for outer, inner in zip(loops, [*loops[1:], loops[0]], strict=True):
-        try:
-            embed = outer.embed(inner)
-            embed.start()
-            embeds.append(embed)
-        except (pyev.Error, OSError, ValueError):
-            pass
-    for loop in loops:
-        for error in kit.drain(loop):
-            assert isinstance(error, OSError | pyev.Error), repr(error)
-    for loop in loops:
-        loop.reset()
-    for loop in loops:
-        for error in kit.drain(loop):
-            assert isinstance(error, OSError | pyev.Error), repr(error)
-    for embed in embeds:
-        embed.stop()
-    for loop in loops:
-        kit.drain(loop)
-        kit.works(loop)
-        loop.close()
+    # The kernel nests five epoll sets: a longer chain is told so inside an inner loop's turn.
+    with kit.Unraisable():
+        loops = [kit.new_loop() for _ in range(length)]
+        embeds = []
+        for outer, inner in zip(loops, [*loops[1:], loops[0]], strict=True):
+            try:
+                embed = outer.embed(inner)
+                embed.start()
+                embeds.append(embed)
+            except (pyev.Error, OSError, ValueError):
+                pass
+        for loop in loops:
+            for error in kit.drain(loop):
+                assert isinstance(error, OSError | pyev.Error), repr(error)
+        for loop in loops:
+            loop.reset()
+        for loop in loops:
+            for error in kit.drain(loop):
+                assert isinstance(error, OSError | pyev.Error), repr(error)
+        for embed in embeds:
+            embed.stop()
+        for loop in loops:
+            kit.drain(loop)
+            kit.works(loop)
+            loop.close()
 
 
 @scenario("A6")

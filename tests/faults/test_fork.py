@@ -179,9 +179,11 @@ def test_a_loop_that_another_thread_runs_at_the_fork() -> None:
 
         def child() -> None:
             # That thread is not here; the loop can be used, or refuses clearly.
-            for function in (waker.send, lambda: loop.start(kit.NOWAIT), loop.close, waker.stop):
+            for function in (waker.send, lambda: loop.start(kit.NOWAIT), waker.stop):
                 with contextlib.suppress(RuntimeError, pyev.Error, OSError):
                     function()
+            loop.close()
+            assert loop.closed
             with kit.new_loop() as mine:
                 kit.works(mine)
 

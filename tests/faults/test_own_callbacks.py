@@ -137,17 +137,21 @@ def test_the_callback_lets_go_of_everything(kind: str) -> None:
                 gc.collect()
             called.append(id(self))
             del watcher.data
+            raise LookupError  # Reported with the callback as its object.
 
     holder["watcher"] = watcher = getattr(loop, kind)(*arguments, Callback(), holder)
     watcher.start()
     trigger(loop, watcher)
     del watcher
-    with kit.dropping():
+    with kit.dropping(), kit.Unraisable() as unraisable:
         if kind == "cleanup":
             loop.close()
         else:
             kit.turns(loop, 2)
     assert len(called) == 2
+    assert [type(error) for error in unraisable.errors] == [LookupError]
+    with kit.dropping():
+        unraisable.errors.clear()  # Their tracebacks refer to the watcher.
     if kind != "cleanup":
         kit.works(loop)
         loop.close()

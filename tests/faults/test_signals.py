@@ -69,7 +69,7 @@ def test_while_blocked_with_nothing_to_do(kind: str, watched: str) -> None:
         elif watched == "timer":
             keep = loop.timer(1e6, 1e6, kit.never)
         keep.start()
-        about_to_block = loop.prepare(lambda w, revents: shoot(), keepalive=False)
+        about_to_block = loop.prepare(lambda w, revents: (w.stop(), shoot()))
         for _ in range(30):
             about_to_block.start()
             leaves(loop, error)
@@ -102,14 +102,17 @@ def test_while_surely_blocked(kind: str) -> None:
         kit.works(loop)
 
 
-@scenario("C31", "C32", kind=list(KINDS), place=["prepare", "prepare twice", "pending"])
+@scenario("C31", "C32", kind=list(KINDS), place=["prepare", "prepare twice", "timer", "fed"])
 def test_just_before_the_poll(kind: str, place: str) -> None:
     signum, error = expecting(kind)
     with kit.new_loop() as loop:
         keep = loop.async_(kit.never)
         keep.start()
         watchers: list[pyev.Watcher] = []
-        if place == "pending":
+        if place == "fed":  # Called before the loop is ready to be woken by signals.
+            watchers.append(loop.check(silently(signum)))
+            watchers[0].feed(pyev.EV_CUSTOM)
+        elif place == "timer":
             watcher = loop.timer(0.0, 0.0, silently(signum), None, -2)
             watcher.start()
             watchers.append(watcher)

@@ -22,6 +22,9 @@ def cases() -> list[tuple[str, str]]:
         found.append((script, ""))
         if script in KERNEL:
             for name, flag in leak_probe.BACKENDS.items():
+                # libev's own assertions end the process there now and then: `make faults`.
+                if name == "io_uring" and "PYEV_TEST_IO_URING" not in os.environ:
+                    continue
                 if (
                     pyev.supported_backends() & flag and not pyev.recommended_backends() & flag
                 ) or (script == "leak_io" and pyev.supported_backends() & flag):
