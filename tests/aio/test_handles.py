@@ -96,7 +96,11 @@ def test_handles_of_asyncio_itself(ours, spin):
         ours._add_callback(nothing)
 
 
-@pytest.mark.parametrize("value", [None, 1, "x", (), [], object(), "del"], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "x", (), [], object(), "del"],
+    ids=["none", "int", "str", "tuple", "list", "object", "del"],
+)
 @pytest.mark.parametrize("slot", [*SLOTS, "_when", "_scheduled"])
 def test_attributes_of_nonsense(ours, make, spin, slot, value):
     """What Python may do to a slot must not end the process."""

@@ -136,7 +136,11 @@ def test_exception(aloop, pair, errors, spin):
 
 
 @pytest.mark.parametrize("name", ["add_reader", "add_writer"])
-@pytest.mark.parametrize("value", [None, "x", 1.5, object(), -1, -(2**31)], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, "x", 1.5, object(), -1, -(2**31)],
+    ids=["none", "str", "float", "object", "minus one", "least int"],
+)
 def test_no_descriptor(aloop, name, value):
     with pytest.raises(ValueError, match=r"Invalid file|negative"):
         getattr(aloop, name)(value, print)
