@@ -20,11 +20,16 @@ import pyev
 def test_the_child_of_a_fork(thread: str, use: str) -> None:
     with kit.new_loop() as loop:
         r, w = kit.pipe()
-        log = kit.Log(kit.reader)
+        log: list[bytes] = []
+
+        def read(watcher: pyev.Io, revents: int) -> None:
+            with contextlib.suppress(BlockingIOError):
+                log.append(os.read(watcher.fd, 100))
+
         signals = kit.Log()
         wakes = kit.Log()
         watchers = [
-            loop.io(r, pyev.EV_READ, log),
+            loop.io(r, pyev.EV_READ, read),
             loop.signal(signal.SIGUSR1, signals),
             loop.async_(wakes),
             loop.timer(1000.0, 0.0, kit.nothing),

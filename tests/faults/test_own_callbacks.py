@@ -1,5 +1,6 @@
 """Watchers changed, stopped and freed from inside their own callbacks, at every priority."""
 
+import functools
 import gc
 
 import fault_kit as kit
@@ -128,18 +129,20 @@ def test_the_callback_lets_go_of_everything(kind: str) -> None:
     holder: dict[str, object] = {}
     called: list[int] = []
 
-    class Callback:
-        def __call__(self, watcher: pyev.Watcher, revents: int) -> None:
-            called.append(revents)
-            watcher.callback = kit.nothing  # The one that runs is nobody's now.
-            holder.clear()
-            with kit.dropping():
-                gc.collect()
-            called.append(id(self))
-            del watcher.data
-            raise LookupError  # Reported with the callback as its object.
+    def callback(watcher: pyev.Watcher, revents: int) -> None:
+        called.append(revents)
+        watcher.callback = kit.nothing  # The one that runs is nobody's now.
+        holder.clear()
+        with kit.dropping():
+            gc.collect()
+        called.append(0)
+        del watcher.data
+        raise LookupError  # Reported with the callback as its object.
 
-    holder["watcher"] = watcher = getattr(loop, kind)(*arguments, Callback(), holder)
+    # No frame refers to the partial object itself.
+    callback_object = functools.partial(callback)
+    holder["watcher"] = watcher = getattr(loop, kind)(*arguments, callback_object, holder)
+    del callback_object
     watcher.start()
     trigger(loop, watcher)
     del watcher
