@@ -19,7 +19,7 @@ import pyev
 
 COUNT = int(os.environ.get("PYEV_LEAK_COUNT", "100000"))
 # Over all of a run: a hash table resized, a free list filled. A leak of one object is megabytes.
-BYTES = 64 * 1024
+BYTES = 256 * 1024
 OBJECTS = 20
 RESIDENT = 3 * 1024 * 1024
 SANITIZED = "san.so" in os.environ.get("LD_PRELOAD", "") or "ASAN_OPTIONS" in os.environ
