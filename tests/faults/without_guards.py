@@ -28,9 +28,13 @@ GUARDS = [
     Guard(
         "test_fds.py::test_a_closed_fd_is_refused_at_start[poll]",
         "descriptors.cpp",
-        "Descriptors::start, fstat",
+        "Descriptors::start, fstat and verify",
         "if (fstat(io->fd, &status) != 0) return errno;",
         "if (fstat(io->fd, &status) != 0) status = {};",
+        (
+            "if (int refused = verify(io->fd, status, identity)) return refused;",
+            "(void)verify(io->fd, status, identity);",
+        ),
     ),
     Guard(
         "test_fds.py::test_closed_under_its_watcher[epoll]",
@@ -64,15 +68,15 @@ GUARDS = [
         "test_fds_nested.py::test_epoll_sets_nested_too_deep[epoll]",
         "descriptors.cpp",
         "Descriptors::try_epoll",
-        "int refused = (status.st_mode & S_IFMT) == 0 ? try_epoll(io->fd) : 0;",
-        "int refused = 0;",
+        "if (int refused = try_epoll(fd)) return refused;",
+        "",
     ),
     Guard(
         "test_fds_reused.py::test_a_number_reused_is_registered_anew[epoll]",
         "descriptors.cpp",
         "Descriptors::start, ev_io_set",
-        "if (!same) ev_io_set(io, io->fd, events);",
-        "(void)same;",
+        "if (identity != Identity::kSame) ev_io_set(io, io->fd, events);",
+        "(void)identity;",
     ),
     Guard(
         "test_fds_reused.py::test_a_ready_file_closed_but_not_stopped_is_no_spin[epoll]",
@@ -196,7 +200,7 @@ GUARDS = [
         "",
     ),
     Guard(
-        "test_backends.py::test_everything_closed_under_a_loop[epoll-timer]",
+        "test_backends.py::test_each_descriptor_of_the_loop_closed_alone[poll-true-true]",
         "descriptors.cpp",
         "Descriptors::own_alive",
         "if (!own_alive()) return py::raise_errno(EBADF);",
