@@ -95,14 +95,29 @@ def test_version_and_help() -> None:
     assert "--json" in run("--help").stdout
 
 
-def test_reader_that_has_gone_is_no_error() -> None:
+def run_unread(*arguments: str, **environment: str) -> tuple[int, bytes]:
+    """Status and complaints of a run that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as output:
         done = subprocess.run(
-            [sys.executable, "-m", "pyev"], stdout=output, stderr=subprocess.PIPE, timeout=60
+            [sys.executable, "-m", "pyev", *arguments],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            env={**os.environ, **environment},
         )
-    assert done.stderr == b""
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--help"], ["--version"]])
+def test_reader_that_has_gone_is_no_error(arguments: list[str], unbuffered: str) -> None:
+    assert run_unread(*arguments, PYTHONUNBUFFERED=unbuffered) == (0, b"")
+
+
+def test_reader_that_has_gone_does_not_change_the_status() -> None:
+    assert run_unread(LIBEV_FLAGS=str(pyev.EVBACKEND_DEVPOLL)) == (1, b"")
 
 
 def test_unknown_argument_is_refused() -> None:

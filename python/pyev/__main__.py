@@ -7,8 +7,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, TypedDict
 
 import pyev
@@ -238,6 +238,19 @@ def text(found: Report) -> str:
     return "\n".join(lines)
 
 
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Whoever asked may have read enough, as `head` has: that is no error."""
+    try:
+        try:
+            yield
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        # What could not be written stays in the buffer, which the interpreter flushes as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pyev",
@@ -248,10 +261,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"pyev {pyev.__version__}")
     options = parser.parse_args(arguments)
     found = report()
-    with suppress(BrokenPipeError):  # Whoever asked has read enough.
-        print(json.dumps(found, indent=2) if options.json else text(found), flush=True)
+    with reader_may_leave():
+        print(json.dumps(found, indent=2) if options.json else text(found))
     return 0 if found["default_backend"] else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with reader_may_leave():  # as argparse answers --help
+        sys.exit(main())
