@@ -7,6 +7,7 @@ thread, signal handler or wake-up descriptor may differ from what was there befo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -39,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "every_backend: run the test once per backend that the linked libev has"
     )
+    config.addinivalue_line(
+        "markers",
+        "asyncio_fails(reason, when=True, run=True): the standard event loop itself gets this wrong",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -46,6 +51,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "every_backend"
     ):
         metafunc.parametrize("backend", BACKENDS.values(), ids=list(BACKENDS), indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = item.get_closest_marker("asyncio_fails")
+        if marker is None or not marker.kwargs.get("when", True):
+            continue
+        if item.callspec.params["factory"].startswith("asyncio"):  # type: ignore[attr-defined]
+            item.add_marker(
+                pytest.mark.xfail(reason=marker.args[0], run=marker.kwargs.get("run", True))
+            )
 
 
 def pytest_collection_finish() -> None:
@@ -192,6 +208,68 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What `sys.unraisablehook` was called with during the test."""
     seen: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    return seen
+
+
+# Event loops: ours, and the standard one, which says what asyncio's answer is
+
+
+def debugging(factory: Callable[[], Any]) -> Callable[[], Any]:
+    def make() -> Any:
+        loop = factory()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 1e6  # a busy machine is no news
+        return loop
+
+    return make
+
+
+FACTORIES: dict[str, Callable[[], Any]] = {
+    "pyev": pyev.new_event_loop,
+    "pyev-debug": debugging(pyev.new_event_loop),
+    "asyncio": asyncio.SelectorEventLoop,
+    "asyncio-debug": debugging(asyncio.SelectorEventLoop),
+}
+
+
+@pytest.fixture(params=list(FACTORIES))
+def factory(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """What makes each event loop, in and out of debug mode."""
+    return FACTORIES[request.param]
+
+
+@pytest.fixture
+def aloop(factory: Callable[[], Any]) -> Iterator[Any]:
+    """Each event loop, in and out of debug mode."""
+    with contextlib.closing(factory()) as loop:
+        yield loop
+
+
+@pytest.fixture(params=["pyev", "pyev-debug"])
+def ours(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """For what only our loop promises."""
+    with contextlib.closing(FACTORIES[request.param]()) as loop:
+        yield loop
+
+
+def spin(loop: Any) -> None:
+    """One turn that does not wait."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+@pytest.fixture(name="spin")
+def _spin() -> Callable[[Any], None]:
+    return spin
+
+
+@pytest.fixture
+def errors(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """What the test's loop told its exception handler."""
+    seen: list[dict[str, Any]] = []
+    name = "aloop" if "aloop" in request.fixturenames else "ours"
+    loop = request.getfixturevalue(name)
+    loop.set_exception_handler(lambda loop, context: seen.append(context))
     return seen
 
 
