@@ -30,20 +30,8 @@ bool HandleTypes::find_slots(PyObject* handle, PyObject* timer) {
            find_slot(timer, "_scheduled", scheduled_) && find_slot(timer, "_when", when_);
 }
 
-bool HandleTypes::init(PyObject* module) {
-    Ref events = Ref::steal(PyImport_ImportModule("asyncio.events"));
-    Ref handle, timer;
-    if (events) handle = Ref::steal(PyObject_GetAttrString(events.get(), "Handle"));
-    if (handle) timer = Ref::steal(PyObject_GetAttrString(events.get(), "TimerHandle"));
-    if (!timer || !find_slots(handle.get(), timer.get())) return false;
-    base_ = handle;
-    cancel_in_debug_ = Ref::steal(PyObject_GetAttrString(handle.get(), "cancel"));
-    if (!cancel_in_debug_) return false;
-    static PyMethodDef methods[] = {
-        {"cancel", cancel, METH_NOARGS,
-         "cancel($self, /)\n--\n\nCancel the callback: it will not be called. asyncio.Handle."},
-        {nullptr, nullptr, 0, nullptr},
-    };
+bool HandleTypes::make_type(Kind& kind, PyObject* module, PyObject* base, const char* name,
+                            size_t extra, PyMethodDef* methods) {
     PyType_Slot slots[] = {
         {Py_tp_methods, methods},
         {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
@@ -54,19 +42,53 @@ bool HandleTypes::init(PyObject* module) {
     // Python 3.14 refuses an immutable type whose base is not.
     constexpr unsigned flags = (py::kTypeFlags & ~static_cast<unsigned>(Py_TPFLAGS_IMMUTABLETYPE)) |
                                Py_TPFLAGS_DISALLOW_INSTANTIATION;
-    Py_ssize_t size = reinterpret_cast<PyTypeObject*>(handle.get())->tp_basicsize;
+    auto size = static_cast<size_t>(reinterpret_cast<PyTypeObject*>(base)->tp_basicsize);
+    PyType_Spec spec = {name, static_cast<int>(size + extra), 0, flags, slots};
+    kind.type = Ref::steal(PyType_FromModuleAndSpec(module, &spec, base));
+    return static_cast<bool>(kind.type);
+}
+
+bool HandleTypes::init(PyObject* module) {
+    Ref events = Ref::steal(PyImport_ImportModule("asyncio.events"));
+    Ref handle, timer, thread_safe;
+    if (events) handle = Ref::steal(PyObject_GetAttrString(events.get(), "Handle"));
+    if (handle) timer = Ref::steal(PyObject_GetAttrString(events.get(), "TimerHandle"));
+    if (!timer || !find_slots(handle.get(), timer.get())) return false;
+    base_ = handle;
+    cancel_in_debug_ = Ref::steal(PyObject_GetAttrString(handle.get(), "cancel"));
+    if (!cancel_in_debug_) return false;
+    run_in_debug_ = Ref::steal(PyObject_GetAttrString(handle.get(), "_run"));
+    if (!run_in_debug_) return false;
+    static constexpr const char* kCancelDoc =
+        "cancel($self, /)\n--\n\nCancel the callback: it will not be called. asyncio.Handle.";
+    static PyMethodDef methods[] = {
+        {"cancel", cancel, METH_NOARGS, kCancelDoc},
+        {nullptr, nullptr, 0, nullptr},
+    };
+    static PyMethodDef thread_safe_methods[] = {
+        {"cancel", cancel_thread_safe, METH_NOARGS, kCancelDoc},
+        {"cancelled", cancelled_thread_safe, METH_NOARGS,
+         "cancelled($self, /)\n--\n\nWhether it was cancelled. asyncio.Handle."},
+        {"_run", run_thread_safe, METH_NOARGS, "_run($self, /)\n--\n\nasyncio's hook."},
+        {nullptr, nullptr, 0, nullptr},
+    };
     timer_part_ = reinterpret_cast<PyTypeObject*>(timer.get())->tp_basicsize;
-    PyType_Spec spec = {"pyev.Handle", static_cast<int>(size), 0, flags, slots};
-    handle_ = Ref::steal(PyType_FromModuleAndSpec(module, &spec, handle.get()));
-    PyType_Spec timer_spec = {"pyev.TimerHandle", static_cast<int>(timer_part_ + sizeof(TimerPart)),
-                              0, flags, slots};
-    timer_ = Ref::steal(PyType_FromModuleAndSpec(module, &timer_spec, timer.get()));
-    return handle_ && timer_;
+    if (!make_type(handle_, module, handle.get(), "pyev.Handle", 0, methods) ||
+        !make_type(timer_, module, timer.get(), "pyev.TimerHandle", sizeof(TimerPart), methods))
+        return false;
+    thread_safe = Ref::steal(PyObject_GetAttrString(events.get(), "_ThreadSafeHandle"));
+    if (!thread_safe) {
+        PyErr_Clear();
+        return true;
+    }
+    return find_slot(thread_safe.get(), "_lock", lock_) &&
+           make_type(thread_safe_, module, thread_safe.get(), "pyev.ThreadSafeHandle", 0,
+                     thread_safe_methods);
 }
 
 void HandleTypes::clear() {
-    while (spare_handle_count_) PyObject_GC_Del(spare_handles_[--spare_handle_count_]);
-    while (spare_timer_count_) PyObject_GC_Del(spare_timers_[--spare_timer_count_]);
+    for (Kind* kind : {&handle_, &timer_, &thread_safe_})
+        while (kind->count) PyObject_GC_Del(kind->spares[--kind->count]);
     each_ref([](Ref& ref) { ref = Ref(); });
 }
 
@@ -75,9 +97,10 @@ HandleTypes* HandleTypes::of(PyTypeObject* type) {
     return state ? &state->handles : nullptr;
 }
 
-PyObject* HandleTypes::allocate(PyTypeObject* type, PyObject** spares, int& count) {
-    if (!count) return PyType_GenericAlloc(type, 0);
-    PyObject* self = PyObject_Init(spares[--count], type);
+PyObject* HandleTypes::allocate(Kind& kind) {
+    auto* type = reinterpret_cast<PyTypeObject*>(kind.type.get());
+    if (!kind.count) return PyType_GenericAlloc(type, 0);
+    PyObject* self = PyObject_Init(kind.spares[--kind.count], type);
     PyObject_GC_Track(self);
     return self;
 }
@@ -94,17 +117,16 @@ bool HandleTypes::fill(PyObject* self, PyObject* loop, PyObject* callback, PyObj
     return slot(self, context_) != nullptr;
 }
 
-Ref HandleTypes::make(PyObject* loop, PyObject* callback, PyObject* args, PyObject* context) {
-    auto* type = reinterpret_cast<PyTypeObject*>(handle_.get());
-    Ref self = Ref::steal(allocate(type, spare_handles_, spare_handle_count_));
+Ref HandleTypes::make_of(Kind& kind, PyObject* loop, PyObject* callback, PyObject* args,
+                         PyObject* context) {
+    Ref self = Ref::steal(allocate(kind));
     if (!self || !fill(self.get(), loop, callback, args, context)) return {};
     return self;
 }
 
 Ref HandleTypes::make_timer(PyObject* loop, PyObject* when, double time, PyObject* callback,
                             PyObject* args, PyObject* context) {
-    auto* type = reinterpret_cast<PyTypeObject*>(timer_.get());
-    Ref self = Ref::steal(allocate(type, spare_timers_, spare_timer_count_));
+    Ref self = Ref::steal(allocate(timer_));
     if (!self) return {};
     timer(self.get()) = {time, -1};
     slot(self.get(), when_) = Py_NewRef(when);
@@ -133,23 +155,56 @@ Ref HandleTypes::run(PyObject* handle) const {
     return result;
 }
 
+// Its event loop, if that is one of ours.
+LoopBase* HandleTypes::loop_of(PyObject* handle, const State& state) const {
+    PyObject* loop = slot(handle, loop_);
+    auto* type = reinterpret_cast<PyTypeObject*>(state.loop_base.get());
+    return loop && type && PyObject_TypeCheck(loop, type) ? py::value_of<LoopBase>(loop) : nullptr;
+}
+
 PyObject* HandleTypes::cancel(PyObject* self, PyObject*) {
     State* state = State::of_type(Py_TYPE(self));
     if (!state) return nullptr;
     HandleTypes* types = &state->handles;
     if (types->cancelled(self)) Py_RETURN_NONE;
     Ref keep = Ref::borrow(self);
-    PyObject* owner = slot(self, types->loop_);
-    auto* loop_base = reinterpret_cast<PyTypeObject*>(state->loop_base.get());
-    bool ours = owner && loop_base && PyObject_TypeCheck(owner, loop_base);
-    LoopBase* loop = ours ? py::value_of<LoopBase>(owner) : nullptr;
-    if (loop && Py_IS_TYPE(self, reinterpret_cast<PyTypeObject*>(types->timer_.get())))
-        loop->forget_timer(self);
+    LoopBase* loop = types->loop_of(self, *state);
+    if (loop && is_of(types->timer_, self)) loop->forget_timer(self);
     if (loop && loop->debug()) return py::call(types->cancel_in_debug_.get(), self).release();
     set(self, types->cancelled_, Py_True);
     set(self, types->callback_, Py_None);
     set(self, types->args_, Py_None);
     Py_RETURN_NONE;
+}
+
+// Not while another thread runs it.
+static bool wait_for(LoopBase* loop, PyObject* handle) {
+    if (!loop) return true;
+    Ref keep = Ref::borrow(loop->object()), keep_handle = Ref::borrow(handle);
+    return loop->current().wait(handle);
+}
+
+PyObject* HandleTypes::cancel_thread_safe(PyObject* self, PyObject*) {
+    State* state = State::of_type(Py_TYPE(self));
+    if (!state || !wait_for(state->handles.loop_of(self, *state), self)) return nullptr;
+    return cancel(self, nullptr);
+}
+
+PyObject* HandleTypes::cancelled_thread_safe(PyObject* self, PyObject*) {
+    State* state = State::of_type(Py_TYPE(self));
+    if (!state || !wait_for(state->handles.loop_of(self, *state), self)) return nullptr;
+    return PyBool_FromLong(state->handles.cancelled(self));
+}
+
+PyObject* HandleTypes::run_thread_safe(PyObject* self, PyObject*) {
+    State* state = State::of_type(Py_TYPE(self));
+    if (!state) return nullptr;
+    HandleTypes* types = &state->handles;
+    LoopBase* loop = types->loop_of(self, *state);
+    if (!loop) return py::call(types->run_in_debug_.get(), self).release();
+    Ref keep = Ref::borrow(loop->object()), keep_handle = Ref::borrow(self);
+    Current::Run run(loop->current(), self);
+    return py::call(types->run_in_debug_.get(), self).release();
 }
 
 int HandleTypes::traverse(PyObject* self, visitproc visit, void* arg) {
@@ -179,16 +234,18 @@ void HandleTypes::dealloc(PyObject* self) {
         PyErr_Clear();
     } else {
         if (slot(self, types->weakrefs_)) PyObject_ClearWeakRefs(self);
-        bool is_timer = reinterpret_cast<PyObject*>(type) == types->timer_.get();
+        Kind* kind = &types->handle_;
         clear_handle(self);
-        if (is_timer) {
+        if (is_of(types->timer_, self)) {
+            kind = &types->timer_;
             set(self, types->when_, nullptr);
             set(self, types->scheduled_, nullptr);
+        } else if (is_of(types->thread_safe_, self)) {
+            kind = &types->thread_safe_;
+            set(self, types->lock_, nullptr);
         }
-        PyObject** spares = is_timer ? types->spare_timers_ : types->spare_handles_;
-        int& count = is_timer ? types->spare_timer_count_ : types->spare_handle_count_;
-        if (types->handle_ && count < kSpares) {
-            spares[count++] = self;
+        if (kind->type && kind->count < kSpares) {
+            kind->spares[kind->count++] = self;
             return;
         }
     }

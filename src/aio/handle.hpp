@@ -14,6 +14,9 @@
 
 namespace pyev::aio {
 
+class LoopBase;
+class State;
+
 // Behind asyncio.TimerHandle's own slots.
 struct TimerPart {
     double when;
@@ -29,17 +32,24 @@ class HandleTypes {
     template <class F>
     void each_ref(F f) {
         f(base_);
-        f(handle_);
-        f(timer_);
         f(cancel_in_debug_);
+        f(run_in_debug_);
+        for (Kind* kind : {&handle_, &timer_, &thread_safe_}) f(kind->type);
     }
 
     // Empty on failure. `args` is a tuple; a null `context` is the current one.
-    py::Ref make(PyObject* loop, PyObject* callback, PyObject* args, PyObject* context);
+    py::Ref make(PyObject* loop, PyObject* callback, PyObject* args, PyObject* context) {
+        return make_of(handle_, loop, callback, args, context);
+    }
+    // For any thread to cancel, as far as this Python's asyncio has handles of that kind.
+    py::Ref make_thread_safe(PyObject* loop, PyObject* callback, PyObject* args,
+                             PyObject* context) {
+        return make_of(thread_safe_.type ? thread_safe_ : handle_, loop, callback, args, context);
+    }
     py::Ref make_timer(PyObject* loop, PyObject* when, double time, PyObject* callback,
                        PyObject* args, PyObject* context);
 
-    bool ready() const { return static_cast<bool>(timer_); }
+    bool ready() const { return static_cast<bool>(timer_.type); }
     // Of this or asyncio's own making: both have the slots.
     bool is_handle(PyObject* object) const {
         return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(base_.get()));
@@ -47,6 +57,8 @@ class HandleTypes {
     TimerPart& timer(PyObject* handle) const {
         return *reinterpret_cast<TimerPart*>(reinterpret_cast<char*>(handle) + timer_part_);
     }
+    // Of this making: asyncio's own have a lock.
+    bool is_thread_safe(PyObject* handle) const { return is_of(thread_safe_, handle); }
     // Of any asyncio.Handle.
     bool cancelled(PyObject* handle) const { return slot(handle, cancelled_) == Py_True; }
     // Calls the callback in its context.
@@ -56,11 +68,26 @@ class HandleTypes {
     }
 
  private:
+    static constexpr int kSpares = 256;
+
+    struct Kind {
+        py::Ref type;
+        PyObject* spares[kSpares];
+        int count = 0;
+    };
+
     static HandleTypes* of(PyTypeObject* type);
     static void dealloc(PyObject* self);
     static int traverse(PyObject* self, visitproc visit, void* arg);
     static int clear_handle(PyObject* self);
     static PyObject* cancel(PyObject* self, PyObject*);
+    static PyObject* cancel_thread_safe(PyObject* self, PyObject*);
+    static PyObject* cancelled_thread_safe(PyObject* self, PyObject*);
+    static PyObject* run_thread_safe(PyObject* self, PyObject*);
+
+    static bool is_of(const Kind& kind, PyObject* handle) {
+        return reinterpret_cast<PyObject*>(Py_TYPE(handle)) == kind.type.get();
+    }
 
     static PyObject*& slot(PyObject* handle, Py_ssize_t offset) {
         return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(handle) + offset);
@@ -76,21 +103,23 @@ class HandleTypes {
             f(offset);
     }
     [[nodiscard]] bool find_slots(PyObject* handle, PyObject* timer);
-    PyObject* allocate(PyTypeObject* type, PyObject** spares, int& count);
+    [[nodiscard]] bool make_type(Kind& kind, PyObject* module, PyObject* base, const char* name,
+                                 size_t extra, PyMethodDef* methods);
+    LoopBase* loop_of(PyObject* handle, const State& state) const;
+    py::Ref make_of(Kind& kind, PyObject* loop, PyObject* callback, PyObject* args,
+                    PyObject* context);
+    static PyObject* allocate(Kind& kind);
     [[nodiscard]] bool fill(PyObject* self, PyObject* loop, PyObject* callback, PyObject* args,
                             PyObject* context) const;
 
-    static constexpr int kSpares = 256;
-
     // Where asyncio's classes keep their attributes, in bytes from the object's start.
     Py_ssize_t callback_, args_, cancelled_, loop_, source_traceback_, repr_, context_;
-    Py_ssize_t scheduled_, when_, weakrefs_, timer_part_;
+    Py_ssize_t scheduled_, when_, lock_, weakrefs_, timer_part_;
     py::Ref base_;             // asyncio.Handle
-    py::Ref handle_, timer_;   // our types
     py::Ref cancel_in_debug_;  // asyncio.Handle.cancel, which keeps a repr
-    PyObject* spare_handles_[kSpares];
-    PyObject* spare_timers_[kSpares];
-    int spare_handle_count_ = 0, spare_timer_count_ = 0;
+    py::Ref run_in_debug_;     // asyncio.Handle._run
+    Kind handle_, timer_;
+    Kind thread_safe_;  // no type before Python 3.14
 };
 
 }  // namespace pyev::aio

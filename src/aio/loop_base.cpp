@@ -146,18 +146,20 @@ bool LoopBase::traced(PyObject* handle) {
     return true;
 }
 
-Ref LoopBase::soon(const char* function, py::Args args, bool thread) {
+Ref LoopBase::soon(const char* function, py::Args args, bool any_thread) {
     Call call;
-    if (!parse(function, nullptr, args, call) || !check(function, call.callback, thread)) return {};
-    Ref handle = handles().make(object(), call.callback, call.args.get(), call.context);
+    if (!parse(function, nullptr, args, call) || !check(function, call.callback, !any_thread))
+        return {};
+    auto make = any_thread ? &HandleTypes::make_thread_safe : &HandleTypes::make;
+    Ref handle = (handles().*make)(object(), call.callback, call.args.get(), call.context);
     if (!handle || !traced(handle.get()) || !ready_.push(handle.get())) return {};
     return handle;
 }
 
-Ref LoopBase::call_soon(py::Args args) { return soon("call_soon", args, true); }
+Ref LoopBase::call_soon(py::Args args) { return soon("call_soon", args, false); }
 
 Ref LoopBase::call_soon_threadsafe(py::Args args) {
-    Ref handle = soon("call_soon_threadsafe", args, false);
+    Ref handle = soon("call_soon_threadsafe", args, true);
     if (handle && running_) loop()->wake();
     return handle;
 }
@@ -213,6 +215,12 @@ bool LoopBase::run_handle(PyObject* handle) {
     if (debug_)
         return static_cast<bool>(
             Ref::steal(PyObject_CallMethod(object(), "_run_in_debug", "O", handle)));
+    if (!handles().is_thread_safe(handle)) return run_callback(handle);
+    Current::Run run(current_, handle);
+    return run_callback(handle);
+}
+
+bool LoopBase::run_callback(PyObject* handle) {
     if (handles().run(handle)) return true;
     if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
         return false;

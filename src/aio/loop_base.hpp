@@ -8,6 +8,7 @@
 #include <Python.h>
 #include <ev.h>
 
+#include "aio/current.hpp"
 #include "aio/readers.hpp"
 #include "aio/ready.hpp"
 #include "aio/state.hpp"
@@ -35,6 +36,7 @@ class LoopBase : private ev::Driver {
     PyObject* object() { return py::object_of(this); }
     ev::Loop* loop() const { return py::value_of<ev::Loop>(loop_.get()); }
     HandleTypes& handles() const { return state_->handles; }
+    Current& current() { return current_; }
     void forget_timer(PyObject* handle) { timers_.remove(handles(), handle); }
     // Queues a handle whose event has come.
     void push(PyObject* handle);
@@ -94,7 +96,7 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool check(const char* function, PyObject* callback, bool thread);
     [[nodiscard]] bool now(double& result);
     py::Ref schedule(PyObject* when, double time, Call& call);
-    py::Ref soon(const char* function, py::Args args, bool thread);
+    py::Ref soon(const char* function, py::Args args, bool any_thread);
     py::Ref add(py::Args args, int events, const char* function);
     py::Ref remove(PyObject* fd, int events);
     [[nodiscard]] bool traced(PyObject* handle);
@@ -102,6 +104,7 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool poll_events(bool block);
     [[nodiscard]] bool collect_due();
     [[nodiscard]] bool run_handle(PyObject* handle);
+    [[nodiscard]] bool run_callback(PyObject* handle);
     void disarm();
     void shut();
 
@@ -118,6 +121,7 @@ class LoopBase : private ev::Driver {
     Ready ready_;
     Timers timers_;
     Readers readers_;
+    Current current_;
 };
 
 }  // namespace pyev::aio

@@ -2,8 +2,11 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
+
+THREAD_SAFE = hasattr(asyncio.events, "_ThreadSafeHandle")  # Python 3.14
 
 
 def in_thread(function, *args):
@@ -161,3 +164,98 @@ def test_to_thread(aloop):
 
     assert aloop.run_until_complete(main()) == list(range(20))
     aloop.run_until_complete(aloop.shutdown_default_executor())
+
+
+# Cancelled while it runs, by another thread
+
+
+class Blocking:
+    """A callback that another thread asks the handle of while it runs."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.started = threading.Event()
+        self.asking = threading.Event()
+        self.finished = False
+        self.runs = 0
+
+    def __call__(self):
+        self.runs += 1
+        self.started.set()
+        self.asking.wait()
+        # The other thread is about to ask: let it, with no way of knowing when it waits.
+        for _ in range(50):
+            time.sleep(0.001)
+        self.finished = True
+        self.loop.stop()
+
+    def ask(self, method):
+        self.started.wait()
+        self.asking.set()
+        result = method()
+        self.finished_first = self.finished
+        return result
+
+
+@pytest.mark.skipif(not THREAD_SAFE, reason="handles of this Python's asyncio do not wait")
+@pytest.mark.parametrize("method", ["cancel", "cancelled"])
+def test_cancelling_waits_for_the_callback(aloop, method):
+    blocking = Blocking(aloop)
+    handle = aloop.call_soon_threadsafe(blocking)
+    assert isinstance(handle, asyncio.events._ThreadSafeHandle)
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(blocking.ask(getattr(handle, method))))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    aloop.run_forever()
+    for thread in threads:
+        thread.join()
+    assert blocking.finished_first
+    assert blocking.runs == 1
+    assert results == [None if method == "cancel" else False] * 3
+    assert handle.cancelled() == (method == "cancel")
+
+
+@pytest.mark.skipif(not THREAD_SAFE, reason="handles of this Python's asyncio do not wait")
+def test_a_callback_may_cancel_itself(aloop):
+    def callback():
+        handle.cancel()
+        seen.append(handle.cancelled())
+        aloop.stop()
+
+    seen = []
+    handle = aloop.call_soon_threadsafe(callback)
+    aloop.run_forever()
+    assert seen == [True]
+
+
+@pytest.mark.skipif(not THREAD_SAFE, reason="handles of this Python's asyncio do not wait")
+def test_a_signal_ends_the_wait(script):
+    """The main thread waits for a handle that another thread runs, and Ctrl-C is pressed."""
+    script("""
+    import os, signal, threading
+    import pyev
+
+    started, over = threading.Event(), threading.Event()
+
+    def callback():
+        started.set()
+        os.kill(os.getpid(), signal.SIGINT)
+        over.wait()
+        loop.stop()
+
+    loop = pyev.new_event_loop()
+    handle = loop.call_soon_threadsafe(callback)
+    thread = threading.Thread(target=loop.run_forever)
+    try:
+        thread.start()
+        started.wait()
+        handle.cancel()
+    except KeyboardInterrupt:
+        over.set()
+    thread.join()
+    loop.close()
+    """)
