@@ -190,7 +190,7 @@ def test_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 INTERNAL = {"LoopBase"}  # the native half of EventLoop
-ASYNCIO = {"EventLoop", "new_event_loop", "run"}
+ASYNCIO = {"EventLoop", "EventLoopPolicy", "install", "new_event_loop", "run"}
 
 
 def test_package_exports_the_core_and_asyncio_and_nothing_else() -> None:
@@ -201,7 +201,8 @@ def test_package_exports_the_core_and_asyncio_and_nothing_else() -> None:
     for name in core:
         assert getattr(pyev, name) is getattr(_core, name)
     for name in ASYNCIO:
-        assert getattr(pyev, name).__module__ == "pyev._eventloop"
+        assert getattr(pyev, name).__name__ == name
+    assert set(pyev.__all__) <= set(dir(pyev))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = pyev.nonsense  # type: ignore[attr-defined]
 
@@ -211,6 +212,7 @@ def test_asyncio_is_imported_only_when_asked_for(script: Callable[..., str]) -> 
     import sys, pyev
     print("asyncio" in sys.modules)
     pyev.Loop().close()
+    dir(pyev)
     print("asyncio" in sys.modules)
     pyev.new_event_loop().close()
     print("asyncio" in sys.modules)

@@ -26,6 +26,7 @@ reference to each: a watcher lives as long as something in Python refers to it.
 ``python -m pyev`` tells which libev is linked and what it can do here.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pyev._core import (
@@ -105,6 +106,7 @@ from pyev._core import (
 
 if TYPE_CHECKING:
     from pyev._eventloop import EventLoop, new_event_loop, run
+    from pyev._policy import EventLoopPolicy, install
 
 __all__ = [
     "EVBACKEND_ALL",
@@ -157,6 +159,7 @@ __all__ = [
     "Embed",
     "Error",
     "EventLoop",
+    "EventLoopPolicy",
     "Fork",
     "Idle",
     "Io",
@@ -175,6 +178,7 @@ __all__ = [
     "default_loop",
     "embeddable_backends",
     "feed_signal",
+    "install",
     "new_event_loop",
     "recommended_backends",
     "run",
@@ -185,10 +189,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # asyncio is imported when it is asked for: programs of watchers alone do without.
-    if name in ("EventLoop", "new_event_loop", "run"):
-        from pyev import _eventloop
+# asyncio is imported when it is asked for: programs of watchers alone do without.
+_LATER = {
+    "EventLoop": "pyev._eventloop",
+    "EventLoopPolicy": "pyev._policy",
+    "install": "pyev._policy",
+    "new_event_loop": "pyev._eventloop",
+    "run": "pyev._eventloop",
+}
 
-        return getattr(_eventloop, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,6 +16,9 @@ __all__ = ["EventLoop", "new_event_loop", "run"]
 
 _T = TypeVar("_T")
 
+# Python 3.14 deprecates the public one.
+_iscoroutinefunction = getattr(coroutines, "_iscoroutinefunction", coroutines.iscoroutinefunction)
+
 
 class _Selector(selectors.BaseSelector):
     """What asyncio's transports ask their loop's selector: who is watched, for their repr."""
@@ -154,7 +157,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         Raises TypeError for a coroutine, ValueError for what is no signal, RuntimeError outside the
         main thread, for a signal that cannot be caught, or when another loop has it.
         """
-        if coroutines.iscoroutine(callback) or coroutines.iscoroutinefunction(callback):
+        if coroutines.iscoroutine(callback) or _iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
         self._check_closed()
@@ -193,9 +196,19 @@ def new_event_loop() -> EventLoop:
     return EventLoop()
 
 
-def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
-    """Run a coroutine on a new EventLoop and return its result, as asyncio.run() does."""
+def run(
+    main: Coroutine[Any, Any, _T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> _T:
+    """Run a coroutine on a new EventLoop and return its result, as asyncio.run() does.
+
+    debug: debug mode on or off; None leaves it to the environment and `python -X dev`.
+    loop_factory: makes the loop, if it is not to be a plain EventLoop(). Python 3.11 has it too.
+    Raises RuntimeError inside a running event loop.
+    """
     if events._get_running_loop() is not None:
         raise RuntimeError("pyev.run() cannot be called from a running event loop")
-    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory or new_event_loop) as runner:
         return runner.run(main)

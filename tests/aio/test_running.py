@@ -1,6 +1,7 @@
 """run_forever, run_until_complete, close, and the ways to start a program."""
 
 import asyncio
+import functools
 import gc
 import inspect
 import sys
@@ -32,6 +33,32 @@ def test_run_in_debug_mode():
     assert pyev.run(main(), debug=True) is True
     assert pyev.run(main(), debug=False) is False
     assert inspect.signature(pyev.run).parameters["debug"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_run_with_a_factory():
+    """On every Python, though asyncio.run() has it from 3.12 on."""
+    select_loop = functools.partial(pyev.EventLoop, pyev.EVBACKEND_SELECT)
+
+    async def running():
+        return asyncio.get_running_loop()
+
+    async def backend():
+        return asyncio.get_running_loop().ev.backend
+
+    assert pyev.run(backend(), loop_factory=select_loop) == pyev.EVBACKEND_SELECT
+    assert type(pyev.run(running(), loop_factory=None)) is pyev.EventLoop
+    loop = pyev.run(running(), loop_factory=asyncio.SelectorEventLoop, debug=True)
+    assert type(loop) is asyncio.SelectorEventLoop
+    assert loop.get_debug()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio.run() has fewer before Python 3.12")
+def test_run_takes_what_asyncio_run_takes():
+    expected = inspect.signature(asyncio.run).parameters
+    actual = inspect.signature(pyev.run).parameters
+    assert {n: (p.kind, p.default) for n, p in actual.items()} == {
+        n: (p.kind, p.default) for n, p in expected.items()
+    }
 
 
 def test_run_raises_what_the_coroutine_raises():
