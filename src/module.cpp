@@ -3,7 +3,6 @@
 #include <ev.h>
 
 #include "aio/loop_base.hpp"
-#include "aio/state.hpp"
 #include "ev/async.hpp"
 #include "ev/check.hpp"
 #include "ev/child.hpp"
@@ -21,6 +20,8 @@
 #include "ev/stat.hpp"
 #include "ev/state.hpp"
 #include "ev/timer.hpp"
+#include "net/functions.hpp"
+#include "net/state.hpp"
 #include "py/compat.hpp"
 
 namespace pyev {
@@ -28,10 +29,10 @@ namespace pyev {
 using ev::State;
 using py::Ref;
 
-// What the module keeps: a pointer for each layer that has a state.
+// What the module keeps: ev's state, and that of the layers above it, which is one.
 struct States {
     State* ev;
-    aio::State* aio;
+    net::State* net;
 };
 
 struct Constant {
@@ -115,7 +116,7 @@ static bool add_types(PyObject* module, State& state) {
            add_type<ev::Cleanup>(module, state) && add_type<ev::Once, true>(module, state);
 }
 
-static bool add_event_loop(PyObject* module, aio::State& state) {
+static bool add_event_loop(PyObject* module, net::State& state) {
     state.loop_base = py::make_type<aio::LoopBase>(module);
     return state.loop_base &&
            PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(state.loop_base.get())) == 0;
@@ -184,11 +185,12 @@ static int exec(PyObject* module) {
     }
     auto* states = static_cast<States*>(PyModule_GetState(module));
     State* state = states->ev = new (std::nothrow) State;
-    states->aio = new (std::nothrow) aio::State;
-    if (!state || !states->aio) return PyErr_NoMemory(), -1;
+    states->net = new (std::nothrow) net::State;
+    if (!state || !states->net) return PyErr_NoMemory(), -1;
     bool done = add_values(module, *state) && add_types(module, *state) &&
-                add_event_loop(module, *states->aio) && find_main_thread(*state) &&
-                find_wakeup(*state) && register_fork(module);
+                add_event_loop(module, *states->net) && find_main_thread(*state) &&
+                PyModule_AddFunctions(module, net::functions) == 0 && find_wakeup(*state) &&
+                register_fork(module);
     return done ? 0 : -1;
 }
 
@@ -199,16 +201,16 @@ static int traverse(PyObject* module, visitproc visit, void* arg) {
         if (result == 0 && ref) result = visit(ref.get(), arg);
     };
     if (states->ev) states->ev->each_ref(visit_ref);
-    if (states->aio) states->aio->each_ref(visit_ref);
+    if (states->net) states->net->each_ref(visit_ref);
     return result;
 }
 
 static int clear(PyObject* module) {
     auto* states = static_cast<States*>(PyModule_GetState(module));
     if (states->ev) states->ev->each_ref([](Ref& ref) { ref = Ref(); });
-    if (states->aio) {
-        states->aio->handles.clear();
-        states->aio->each_ref([](Ref& ref) { ref = Ref(); });
+    if (states->net) {
+        states->net->handles.clear();
+        states->net->each_ref([](Ref& ref) { ref = Ref(); });
     }
     return 0;
 }
@@ -218,7 +220,7 @@ static void free_module(void* module) {
     clear(self);
     auto* states = static_cast<States*>(PyModule_GetState(self));
     if (states->ev) states->ev->release();
-    if (states->aio) states->aio->release();
+    if (states->net) states->net->release();
 }
 
 static PyModuleDef_Slot slots[] = {

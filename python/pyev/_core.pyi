@@ -1,9 +1,10 @@
 """The native half of pyev: libev's loop and its watchers."""
 
 import os
-from asyncio import Handle, TimerHandle
+from asyncio import AbstractServer, BaseProtocol, Future, Handle, TimerHandle, Transport
 from collections.abc import Callable
 from contextvars import Context
+from socket import socket
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
@@ -73,6 +74,25 @@ class LoopBase:
     def _remove_reader(self, fd: _Fd, /) -> bool: ...
     def _remove_writer(self, fd: _Fd, /) -> bool: ...
     def _watching(self, fd: _Fd, /) -> int: ...
+    def _transport_of(self, fd: int, /) -> Transport | None: ...
+
+def make_socket_transport(
+    loop: LoopBase,
+    sock: socket,
+    protocol: BaseProtocol,
+    waiter: Future[None] | None,
+    extra: dict[str, Any] | None,
+    server: AbstractServer | None,
+    /,
+) -> Transport: ...
+def accept_connections(
+    loop: LoopBase,
+    protocol_factory: Callable[[], BaseProtocol],
+    sock: socket,
+    server: AbstractServer | None,
+    backlog: int,
+    /,
+) -> None: ...
 
 class Error(Exception): ...
 

@@ -6,7 +6,15 @@ import asyncio
 import selectors
 import sys
 import threading
-from asyncio import SelectorEventLoop, base_events, coroutines, events, format_helpers
+from asyncio import (
+    SelectorEventLoop,
+    base_events,
+    constants,
+    coroutines,
+    events,
+    format_helpers,
+    trsock,
+)
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -148,6 +156,95 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                 "handle": handle,
             }
         )
+
+    def _note_duration(self, transport: object, seconds: float) -> None:
+        if seconds >= self.slow_callback_duration:
+            base_events.logger.warning("Executing %r took %.3f seconds", transport, seconds)
+
+    def _transport_failed(
+        self, transport: object, protocol: object, error: BaseException, message: str
+    ) -> None:
+        if isinstance(error, OSError):
+            base_events.logger.debug("%r: %s", transport, message, exc_info=error)
+            return
+        self.call_exception_handler(
+            {"message": message, "exception": error, "transport": transport, "protocol": protocol}
+        )
+
+    def _transport_note(self, transport: object, text: str) -> None:
+        base_events.logger.debug("%r %s", transport, text)
+
+    # Transports: asyncio's hooks.
+
+    def _make_socket_transport(
+        self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return _core.make_socket_transport(self, sock, protocol, waiter, extra, server)
+
+    def _start_serving(
+        self,
+        protocol_factory: Any,
+        sock: Any,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *timeouts: Any,
+        **options: Any,
+    ) -> None:
+        if sslcontext is None:
+            self._add_reader(
+                sock, _core.accept_connections, self, protocol_factory, sock, server, backlog
+            )
+        else:
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **options
+            )
+
+    def _accept_failed(
+        self, error: OSError, protocol_factory: Any, sock: Any, server: Any, backlog: int
+    ) -> None:
+        self.call_exception_handler(
+            {
+                "message": "socket.accept() out of system resource",
+                "exception": error,
+                "socket": trsock.TransportSocket(sock),
+            }
+        )
+        self._remove_reader(sock)
+        self.call_later(
+            constants.ACCEPT_RETRY_DELAY, self._serve_again, protocol_factory, sock, server, backlog
+        )
+
+    def _serve_again(self, protocol_factory: Any, sock: Any, server: Any, backlog: int) -> None:
+        if sock.fileno() >= 0:  # nobody has closed the server meanwhile
+            self._start_serving(protocol_factory, sock, None, server, backlog)
+
+    def _welcome_failed(self, error: BaseException) -> None:
+        if self._debug:
+            self.call_exception_handler(
+                {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": error,
+                }
+            )
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int) -> int:
+        reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        try:
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            transp._reset_empty_waiter()
+            if reading:
+                transp.resume_reading()
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        super()._ensure_fd_no_transport(fd)
+        transport = self._transport_of(fd if isinstance(fd, int) else int(fd.fileno()))
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
     # Signals.
 

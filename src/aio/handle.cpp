@@ -6,6 +6,7 @@
 #include "aio/loop_base.hpp"
 #include "aio/state.hpp"
 #include "py/call.hpp"
+#include "py/context.hpp"
 
 namespace pyev::aio {
 
@@ -142,17 +143,11 @@ Ref HandleTypes::run(PyObject* handle) const {
     // Its attributes can be set and deleted from Python.
     if (!callback || !args || !context || !PyTuple_Check(args.get()))
         return py::raise(PyExc_RuntimeError, "a handle without a callback cannot run");
-    if (PyContext_Enter(context.get()) < 0) return {};
-    Ref result = Ref::steal(
-        PyObject_Vectorcall(callback.get(), reinterpret_cast<PyTupleObject*>(args.get())->ob_item,
-                            PyTuple_GET_SIZE(args.get()), nullptr));
-    if (result) {
-        if (PyContext_Exit(context.get()) < 0) return {};
-    } else {
-        py::ErrorGuard guard;
-        if (PyContext_Exit(context.get()) < 0) PyErr_Clear();
-    }
-    return result;
+    py::InContext entered(context.get());
+    if (!entered) return {};
+    return Ref::steal(PyObject_Vectorcall(callback.get(),
+                                          reinterpret_cast<PyTupleObject*>(args.get())->ob_item,
+                                          PyTuple_GET_SIZE(args.get()), nullptr));
 }
 
 // Its event loop, if that is one of ours.

@@ -49,7 +49,7 @@ bool LoopBase::init(py::Args args) {
         state_ = State::of(module);
         state_->acquire();
     }
-    if (!state_->handles.ready() && !state_->handles.init(module)) return false;
+    if (!state_->prepare(module)) return false;
     Ref own = Ref::steal(PyObject_GetAttrString(state_->loop_base.get(), "time"));
     Ref used =
         Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object())), "time"));
@@ -156,6 +156,23 @@ Ref LoopBase::soon(const char* function, py::Args args, bool any_thread) {
     return handle;
 }
 
+bool LoopBase::soon(PyObject* callback, PyObject* args, PyObject* context) {
+    if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+    Ref handle = handles().make(object(), callback, args, context);
+    return handle && traced(handle.get()) && ready_.push(handle.get());
+}
+
+bool LoopBase::push(Runnable* runnable, unsigned what) {
+    if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+    return ready_.push(py::object_of(runnable), what);
+}
+
+char* LoopBase::read_buffer() {
+    if (!read_buffer_) read_buffer_ = static_cast<char*>(PyMem_RawMalloc(kReadSize));
+    if (!read_buffer_) PyErr_NoMemory();
+    return read_buffer_;
+}
+
 Ref LoopBase::call_soon(py::Args args) { return soon("call_soon", args, false); }
 
 Ref LoopBase::call_soon_threadsafe(py::Args args) {
@@ -229,6 +246,25 @@ bool LoopBase::run_callback(PyObject* handle) {
         Ref::steal(PyObject_CallMethod(object(), "_report_handle", "OO", handle, error.get())));
 }
 
+bool LoopBase::run_transport(PyObject* transport, unsigned what) {
+    auto* runnable = py::value_of<Runnable>(transport);
+    if (!debug_) return runnable->table->run(runnable, what);
+    double start, end;
+    if (!now(start) || !runnable->table->run(runnable, what) || !now(end)) return false;
+    return static_cast<bool>(
+        Ref::steal(PyObject_CallMethod(object(), "_note_duration", "Od", transport, end - start)));
+}
+
+// What was written in this turn leaves.
+bool LoopBase::flush() {
+    while (transports_.to_flush()) {
+        Ref transport = transports_.next_to_flush();
+        auto* runnable = py::value_of<Runnable>(transport.get());
+        if (!runnable->table->flush(runnable)) return false;
+    }
+    return true;
+}
+
 bool LoopBase::collect_due() {
     if (timers_.empty()) return true;
     double time;
@@ -273,10 +309,11 @@ bool LoopBase::turn(bool& poll) {
     size_t count = ready_.size();
     since_poll_ += static_cast<unsigned>(count);
     for (; count && !ready_.empty(); --count) {
-        Ref handle = ready_.pop();
-        if (!run_handle(handle.get())) return false;
+        unsigned what;
+        Ref object = ready_.pop(what);
+        if (!(what ? run_transport(object.get(), what) : run_handle(object.get()))) return false;
     }
-    return true;
+    return flush();
 }
 
 Ref LoopBase::run() {
@@ -286,6 +323,7 @@ Ref LoopBase::run() {
     Ref keep = Ref::borrow(object());
     bool poll = true, done = false;
     running_ = true;
+    thread_ = py::this_thread();
     ev_ref(loop()->ev());  // watchers do not decide when it ends
     {
         ev::Loop::Session session(loop());
@@ -295,8 +333,11 @@ Ref LoopBase::run() {
     disarm();
     ev_unref(loop()->ev());
     running_ = stopping_ = false;
-    if (!done) return {};
-    return Ref::none();
+    thread_ = 0;
+    if (done) return Ref::none();
+    py::ErrorGuard guard;
+    if (!flush()) PyErr_WriteUnraisable(object());
+    return {};
 }
 
 Ref LoopBase::stop() {
@@ -313,6 +354,7 @@ void LoopBase::shut() {
     if (!loop_ || closed_) return;
     closed_ = true;
     readers_.clear();
+    transports_.detach_all();
     disarm();
     loop()->set_driver(nullptr);
     timers_.clear(&handles());
@@ -382,6 +424,14 @@ Ref LoopBase::watching(PyObject* object) {
     return Ref::steal(PyLong_FromLong(closed_ ? 0 : readers_.watching(fd)));
 }
 
+Ref LoopBase::transport_of(PyObject* object) {
+    int fd;
+    if (!py::to_int(object, fd)) return {};
+    PyObject* transport = transports_.of(fd);
+    bool used = transport && !py::value_of<Runnable>(transport)->lends;
+    return used ? Ref::borrow(transport) : Ref::none();
+}
+
 Ref LoopBase::get_debug() { return Ref::steal(PyBool_FromLong(debug_)); }
 bool LoopBase::set_debug(PyObject* debug) { return py::to_bool(debug, debug_); }
 
@@ -442,6 +492,8 @@ Make run_forever() return at the end of the turn. asyncio: loop.stop.)"),
                                          "_remove_writer($self, fd, /)\n--\n\nasyncio's hook."),
     py::onearg<&LoopBase::watching>(
         "_watching", "_watching($self, fd, /)\n--\n\nEV_READ and EV_WRITE, as far as watched."),
+    py::onearg<&LoopBase::transport_of>("_transport_of",
+                                        "_transport_of($self, fd, /)\n--\n\nWho uses it, or None."),
     {nullptr, nullptr, 0, nullptr},
 };
 

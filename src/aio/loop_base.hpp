@@ -13,6 +13,7 @@
 #include "aio/ready.hpp"
 #include "aio/state.hpp"
 #include "aio/timers.hpp"
+#include "aio/transports.hpp"
 #include "ev/loop.hpp"
 #include "py/method.hpp"
 
@@ -25,6 +26,7 @@ class LoopBase : private ev::Driver {
     LoopBase();
     ~LoopBase() {
         shut();
+        PyMem_RawFree(read_buffer_);
         if (state_) state_->release();
     }
 
@@ -33,6 +35,8 @@ class LoopBase : private ev::Driver {
     bool enter() { return alive(); }
 
     bool debug() const { return debug_; }
+    bool closed() const { return closed_; }
+    State& state() const { return *state_; }
     PyObject* object() { return py::object_of(this); }
     ev::Loop* loop() const { return py::value_of<ev::Loop>(loop_.get()); }
     HandleTypes& handles() const { return state_->handles; }
@@ -40,6 +44,16 @@ class LoopBase : private ev::Driver {
     void forget_timer(PyObject* handle) { timers_.remove(handles(), handle); }
     // Queues a handle whose event has come.
     void push(PyObject* handle);
+    // Queues callback(*args), as call_soon() does.
+    [[nodiscard]] bool soon(PyObject* callback, PyObject* args, PyObject* context);
+    // Queues a transport, see Runnable.
+    [[nodiscard]] bool push(Runnable* runnable, unsigned what);
+    Transports& transports() { return transports_; }
+    // What is written now can wait for the turn's end: this thread is in a turn.
+    bool in_turn() const { return thread_ == py::this_thread(); }
+    // Where bytes are read to before they become an object: one for all, so it stays in the cache.
+    static constexpr size_t kReadSize = 256 * 1024;
+    char* read_buffer();
     // A reader's or writer's descriptor was closed behind our back.
     void report_closed(PyObject* handle, int fd);
 
@@ -51,6 +65,7 @@ class LoopBase : private ev::Driver {
     int visit(F f) {
         if (int result = ready_.visit(f)) return result;
         if (int result = timers_.visit(f)) return result;
+        if (int result = transports_.visit(f)) return result;
         return readers_.visit(f);
     }
     void stop_for_clear() { shut(); }
@@ -73,6 +88,7 @@ class LoopBase : private ev::Driver {
     py::Ref remove_reader(PyObject* fd) { return remove(fd, EV_READ); }
     py::Ref remove_writer(PyObject* fd) { return remove(fd, EV_WRITE); }
     py::Ref watching(PyObject* fd);
+    py::Ref transport_of(PyObject* fd);
 
     py::Ref get_ev() { return loop_; }
     py::Ref get_debug();
@@ -105,6 +121,8 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool collect_due();
     [[nodiscard]] bool run_handle(PyObject* handle);
     [[nodiscard]] bool run_callback(PyObject* handle);
+    [[nodiscard]] bool run_transport(PyObject* transport, unsigned what);
+    [[nodiscard]] bool flush();
     void disarm();
     void shut();
 
@@ -122,6 +140,9 @@ class LoopBase : private ev::Driver {
     Timers timers_;
     Readers readers_;
     Current current_;
+    Transports transports_;
+    unsigned long thread_ = 0;  // that runs a turn
+    char* read_buffer_ = nullptr;
 };
 
 }  // namespace pyev::aio

@@ -1,13 +1,16 @@
-// The ready ring: handles to run, first in, first out.
+// The ready ring: what is to run, first in, first out.
 #pragma once
 
 #include <Python.h>
+
+#include <cstdint>
 
 #include "py/ref.hpp"
 
 namespace pyev::aio {
 
-// A power of two of slots; owns what it holds. Pushed to by any thread that has the GIL, popped
+// Handles, and transports with the reason why they are here, in a power of two of slots. Owns what
+// it holds. Pushed to by any thread that has the GIL, popped
 // from by the one that runs the loop.
 class Ready {
  public:
@@ -21,27 +24,38 @@ class Ready {
     size_t size() const { return tail_ - head_; }
     bool empty() const { return head_ == tail_; }
 
-    [[nodiscard]] bool push(PyObject* handle) {
+    // `what` is 0 for a handle, else up to kMostWhat: it lies in the bits that alignment leaves.
+    static constexpr unsigned kMostWhat = 7;
+
+    [[nodiscard]] bool push(PyObject* object, unsigned what = 0) {
         if (size() == capacity_ && !grow()) return false;
-        slots_[tail_++ & (capacity_ - 1)] = Py_NewRef(handle);
+        slots_[tail_++ & (capacity_ - 1)] = reinterpret_cast<uintptr_t>(Py_NewRef(object)) | what;
         return true;
     }
-    py::Ref pop() { return py::Ref::steal(slots_[head_++ & (capacity_ - 1)]); }
+    py::Ref pop(unsigned& what) {
+        uintptr_t slot = slots_[head_++ & (capacity_ - 1)];
+        what = slot & kMostWhat;
+        return py::Ref::steal(object_in(slot));
+    }
     void clear() {
-        while (!empty()) pop();
+        for (unsigned what; !empty();) pop(what);
     }
 
     template <class F>
     int visit(F f) {
         for (size_t i = head_; i != tail_; ++i)
-            if (int result = f(slots_[i & (capacity_ - 1)])) return result;
+            if (int result = f(object_in(slots_[i & (capacity_ - 1)]))) return result;
         return 0;
     }
 
  private:
+    static PyObject* object_in(uintptr_t slot) {
+        return reinterpret_cast<PyObject*>(slot & ~uintptr_t{kMostWhat});
+    }
+
     bool grow() {
         size_t capacity = capacity_ ? capacity_ * 2 : 64;
-        auto** slots = static_cast<PyObject**>(PyMem_RawMalloc(capacity * sizeof(PyObject*)));
+        auto* slots = static_cast<uintptr_t*>(PyMem_RawMalloc(capacity * sizeof(uintptr_t)));
         if (!slots) return PyErr_NoMemory() != nullptr;
         size_t count = size();
         for (size_t i = 0; i < count; ++i) slots[i] = slots_[(head_ + i) & (capacity_ - 1)];
@@ -53,7 +67,7 @@ class Ready {
         return true;
     }
 
-    PyObject** slots_ = nullptr;
+    uintptr_t* slots_ = nullptr;
     size_t capacity_ = 0;
     size_t head_ = 0, tail_ = 0;  // never wrapped; a slot is one of them modulo the capacity
 };

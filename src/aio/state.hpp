@@ -11,10 +11,19 @@ namespace pyev::aio {
 
 class State {
  public:
+    State() = default;
+    State(const State&) = delete;
+    virtual ~State() = default;
+
     HandleTypes handles;
     py::Ref loop_base;  // the type
 
-    // The module keeps two pointers: ev's state, then this.
+    // Makes what an event loop needs, once. The layer above adds to it.
+    [[nodiscard]] virtual bool prepare(PyObject* module) {
+        return handles.ready() || handles.init(module);
+    }
+
+    // The module keeps two pointers: ev's state, then this, as the layer above has extended it.
     static State* of(PyObject* module) {
         return static_cast<State**>(PyModule_GetState(module))[1];
     }

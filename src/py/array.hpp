@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace pyev::py {
 
@@ -42,7 +43,17 @@ class Array {
     }
 
     void remove_last() { --size_; }
-    void remove_first() { std::memmove(items_, items_ + 1, --size_ * sizeof(T)); }
+    void remove_first(size_t count = 1) {
+        size_ -= count;
+        std::memmove(static_cast<void*>(items_), items_ + count, size_ * sizeof(T));
+    }
+    // Empties it, and keeps no more room than for `kept` items.
+    void reset(size_t kept) {
+        size_ = 0;
+        if (capacity_ <= kept) return;
+        PyMem_RawFree(std::exchange(items_, nullptr));
+        capacity_ = 0;
+    }
 
     [[nodiscard]] bool reserve(size_t size) {
         if (size <= capacity_) return true;

@@ -25,4 +25,12 @@ Ref call(PyObject* callable, A... arguments) {
     return Ref::steal(PyObject_Vectorcall(callable, values + 1, size, nullptr));
 }
 
+// object.name(*arguments), without a bound method in between.
+template <class... A>
+Ref call_method(PyObject* object, PyObject* name, A... arguments) {
+    PyObject* values[] = {nullptr, object, arguments...};
+    constexpr size_t size = (sizeof...(A) + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    return Ref::steal(PyObject_VectorcallMethod(name, values + 1, size, nullptr));
+}
+
 }  // namespace pyev::py

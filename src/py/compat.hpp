@@ -62,6 +62,16 @@ inline int set_wakeup_fd(int fd, PyObject* function, PyObject* names,
 // What Python calls the thread's identity.
 inline unsigned long this_thread() { return reinterpret_cast<unsigned long>(pthread_self()); }
 
+// server._attach or server._detach, `name`: since 3.13 a server knows its transports.
+inline PyObject* tell_server(PyObject* server, PyObject* name, PyObject* transport) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyObject_CallMethodOneArg(server, name, transport);
+#else
+    (void)transport;
+    return PyObject_CallMethodNoArgs(server, name);
+#endif
+}
+
 inline bool finalizing() {
 #if PY_VERSION_HEX >= 0x030D0000
     return Py_IsFinalizing();

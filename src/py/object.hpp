@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <new>
+#include <type_traits>
 
 #include "py/args.hpp"
 #include "py/ref.hpp"
@@ -30,16 +31,29 @@ struct Head {
     PyObject* weakrefs;
 };
 
+// A type whose Python base class brings attributes of its own has its own head: T::Head.
+template <class T>
+struct HeadOf {
+    using Type = Head;
+};
+template <class T>
+    requires requires { typename T::Head; }
+struct HeadOf<T> {
+    using Type = typename T::Head;
+};
+
 template <class T>
 T* value_of(PyObject* self) {
-    static_assert(sizeof(Head) % alignof(T) == 0);
-    return reinterpret_cast<T*>(reinterpret_cast<char*>(self) + sizeof(Head));
+    constexpr size_t size = sizeof(typename HeadOf<T>::Type);
+    static_assert(size % alignof(T) == 0);
+    return reinterpret_cast<T*>(reinterpret_cast<char*>(self) + size);
 }
 
 // Borrowed. `value` is the first (base) part of what lies behind the head.
 template <class T>
 PyObject* object_of(T* value) {
-    return reinterpret_cast<PyObject*>(reinterpret_cast<char*>(value) - sizeof(Head));
+    constexpr size_t size = sizeof(typename HeadOf<T>::Type);
+    return reinterpret_cast<PyObject*>(reinterpret_cast<char*>(value) - size);
 }
 
 struct TypeInfo {
@@ -104,7 +118,8 @@ struct Slots {
         T* value = value_of<T>(self);
         if (value->unfinished() && PyObject_CallFinalizerFromDealloc(self) < 0) return;
         PyObject_GC_UnTrack(self);
-        if (reinterpret_cast<Head*>(self)->weakrefs) PyObject_ClearWeakRefs(self);
+        if (reinterpret_cast<typename HeadOf<T>::Type*>(self)->weakrefs)
+            PyObject_ClearWeakRefs(self);
         value->stop_for_clear();
         value->~T();
         type->tp_free(self);
@@ -114,11 +129,15 @@ struct Slots {
     static PyObject* repr(PyObject* self) { return value_of<T>(self)->repr().release(); }
 };
 
-inline PyMemberDef* members() {
+template <class H>
+PyMemberDef* members() {
     static PyMemberDef rows[] = {
-        {"__weaklistoffset__", T_PYSSIZET, offsetof(Head, weakrefs), READONLY, nullptr},
+        {"__weaklistoffset__", T_PYSSIZET, offsetof(H, weakrefs), READONLY, nullptr},
+        {nullptr, 0, 0, 0, nullptr},
         {nullptr, 0, 0, 0, nullptr},
     };
+    if constexpr (requires(H head) { head.dict; })
+        rows[1] = {"__dictoffset__", T_PYSSIZET, offsetof(H, dict), READONLY, nullptr};
     return rows;
 }
 
@@ -140,7 +159,7 @@ Ref make_type(PyObject* module, PyObject* base = nullptr, const PyMethodDef* sha
         {Py_tp_doc, const_cast<char*>(info.doc)},
         {Py_tp_methods, methods},
         {Py_tp_getset, info.getset},
-        {Py_tp_members, members()},
+        {Py_tp_members, members<typename HeadOf<T>::Type>()},
         {Py_tp_dealloc, reinterpret_cast<void*>(S::dealloc)},
         {Py_tp_traverse, reinterpret_cast<void*>(S::traverse)},
         {Py_tp_clear, reinterpret_cast<void*>(S::clear)},
@@ -154,7 +173,12 @@ Ref make_type(PyObject* module, PyObject* base = nullptr, const PyMethodDef* sha
     }
     for (const PyType_Slot* extra = info.extra; extra && extra->slot; ++extra) *next++ = *extra;
     constexpr unsigned flags = Closed ? Py_TPFLAGS_DISALLOW_INSTANTIATION : Py_TPFLAGS_BASETYPE;
-    PyType_Spec spec = {info.name, sizeof(Head) + sizeof(T), 0, kTypeFlags | flags, slots};
+    using H = typename HeadOf<T>::Type;
+    // Python 3.14 refuses an immutable type whose base is not, as classes made in Python are.
+    constexpr unsigned mutability =
+        std::is_same_v<H, Head> ? 0 : static_cast<unsigned>(Py_TPFLAGS_IMMUTABLETYPE);
+    PyType_Spec spec = {info.name, sizeof(H) + sizeof(T), 0, (kTypeFlags & ~mutability) | flags,
+                        slots};
     Ref type = Ref::steal(PyType_FromModuleAndSpec(module, &spec, base));
     if (type && !Closed) reinterpret_cast<PyTypeObject*>(type.get())->tp_vectorcall = S::vectorcall;
     return type;
@@ -168,7 +192,7 @@ Ref make_abstract_type(PyObject* module) {
         {Py_tp_doc, const_cast<char*>(info.doc)},
         {Py_tp_methods, info.methods},
         {Py_tp_getset, info.getset},
-        {Py_tp_members, members()},
+        {Py_tp_members, members<typename HeadOf<T>::Type>()},
         {Py_tp_traverse, reinterpret_cast<void*>(Slots<T>::traverse)},
         {0, nullptr},
     };

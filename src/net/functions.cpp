@@ -1,0 +1,121 @@
+// Making transports: of a socket that is connected, and of those that come in.
+#include "net/functions.hpp"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/socket_transport.hpp"
+
+namespace pyev::net {
+
+using py::Ref;
+
+static PyObject* or_null(PyObject* object) { return object == Py_None ? nullptr : object; }
+
+// The LoopBase that `object` is. Null: an exception is set.
+static aio::LoopBase* loop_of(State& state, PyObject* object) {
+    if (!PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(state.loop_base.get()))) {
+        (void)py::raise(PyExc_TypeError, "a pyev.EventLoop is required, not '%.200s'",
+                        Py_TYPE(object)->tp_name);
+        return nullptr;
+    }
+    auto* loop = py::value_of<aio::LoopBase>(object);
+    return loop->alive() ? loop : nullptr;
+}
+
+static bool has(const char* function, Py_ssize_t count, Py_ssize_t wanted) {
+    return count == wanted ||
+           py::raise(PyExc_TypeError, "%s() takes %zd arguments, not %zd", function, wanted, count);
+}
+
+static PyObject* make_socket_transport(PyObject* module, PyObject* const* values,
+                                       Py_ssize_t count) {
+    auto& state = *static_cast<State*>(aio::State::of(module));
+    int fd;
+    if (!has("make_socket_transport", count, 6)) return nullptr;
+    aio::LoopBase* loop = loop_of(state, values[0]);
+    if (!loop || !py::to_fd(values[1], fd)) return nullptr;
+    Transport::Parts parts = {loop, fd, values[2]};
+    parts.socket = values[1];
+    parts.waiter = or_null(values[3]);
+    parts.extra = or_null(values[4]);
+    parts.server = or_null(values[5]);
+    return SocketTransport::make(state, parts).release();
+}
+
+// A connection has come in: its protocol is made and gets it. False: an exception is set.
+static bool welcome(State& state, Transport::Parts& parts, PyObject* factory) {
+    Ref context = Ref::steal(PyContext_CopyCurrent()), protocol;
+    if (context) {
+        py::InContext entered(context.get());
+        if (entered) protocol = py::call(factory);
+    }
+    if (!protocol) return false;
+    parts.context = context.get();
+    parts.protocol = protocol.get();
+    return static_cast<bool>(SocketTransport::make(state, parts));
+}
+
+// What a listening socket's reader calls. There may be many connections: up to `backlog` are taken.
+static PyObject* accept_connections(PyObject* module, PyObject* const* values, Py_ssize_t count) {
+    auto& state = *static_cast<State*>(aio::State::of(module));
+    int fd, backlog;
+    if (!has("accept_connections", count, 5)) return nullptr;
+    aio::LoopBase* loop = loop_of(state, values[0]);
+    PyObject *factory = values[1], *socket = values[2], *server = values[3];
+    if (!loop || !py::to_int(values[4], backlog)) return nullptr;
+    do {
+        // The one before may have closed the server.
+        if (loop->closed()) Py_RETURN_NONE;
+        if (!py::to_fd(socket, fd)) return PyErr_Clear(), Py_NewRef(Py_None);
+        Address peer;
+        peer.size = sizeof peer.bytes;
+        int connection = accept4(fd, &peer.any, &peer.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int number = errno;
+        if (connection < 0) {
+            if (number == EAGAIN || number == EWOULDBLOCK || number == EINTR) break;
+            if (number == ECONNABORTED) continue;
+            (void)py::raise_errno(number);
+            Ref error = Ref::steal(py::take_raised());
+            // Lack of descriptors or memory passes; anything else is the reader's to report.
+            if (number != EMFILE && number != ENFILE && number != ENOBUFS && number != ENOMEM)
+                return py::put_raised(error.release()), nullptr;
+            return py::call_method(loop->object(), state.name(Name::_accept_failed), error.get(),
+                                   factory, socket, server, values[4])
+                .release();
+        }
+        Transport::Parts parts = {loop, connection, nullptr};
+        parts.server = or_null(server);
+        parts.peer = &peer;
+        if (welcome(state, parts, factory)) continue;
+        ::close(connection);
+        if (PyErr_ExceptionMatches(PyExc_SystemExit) ||
+            PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+            return nullptr;
+        Ref error = Ref::steal(py::take_raised());
+        if (!py::call_method(loop->object(), state.name(Name::_welcome_failed), error.get()))
+            return nullptr;
+    } while (--backlog > 0);
+    Py_RETURN_NONE;
+}
+
+template <PyObject* (*F)(PyObject*, PyObject* const*, Py_ssize_t)>
+static PyMethodDef fast(const char* name, const char* doc) {
+    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(F)), METH_FASTCALL,
+            doc};
+}
+
+PyMethodDef functions[] = {
+    fast<make_socket_transport>(
+        "make_socket_transport",
+        "make_socket_transport(loop, sock, protocol, waiter, extra, server, /)\n--\n\n"
+        "A transport on a connected, non-blocking socket."),
+    fast<accept_connections>(
+        "accept_connections",
+        "accept_connections(loop, protocol_factory, sock, server, backlog, /)\n--\n\n"
+        "Make transports of the connections that wait at a listening socket."),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace pyev::net

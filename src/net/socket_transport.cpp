@@ -1,0 +1,162 @@
+// TCP and unix stream sockets.
+#include "net/socket_transport.hpp"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace pyev::net {
+
+using py::Ref;
+
+static ssize_t socket_read(int fd, void* buffer, size_t size) { return recv(fd, buffer, size, 0); }
+
+static ssize_t socket_write(int fd, const iovec* vectors, int count) {
+    if (count == 1) return ::send(fd, vectors->iov_base, vectors->iov_len, MSG_NOSIGNAL);
+    msghdr message = {};
+    message.msg_iov = const_cast<iovec*>(vectors);
+    message.msg_iovlen = static_cast<size_t>(count);
+    return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+static constexpr Stream::Device socket_device = {
+    KindOf<SocketTransport>::value,
+    socket_read,
+    socket_write,
+    [](int fd) { return shutdown(fd, SHUT_WR); },
+    "Fatal read error on socket transport",
+    "Fatal write error on socket transport",
+};
+
+SocketTransport::SocketTransport() : Stream(&socket_device) {}
+
+Ref SocketTransport::make(State& state, const Parts& parts) {
+    auto* type = reinterpret_cast<PyTypeObject*>(state.socket_transport.get());
+    Ref self = Ref::steal(py::Slots<SocketTransport>::create(type, nullptr, nullptr));
+    if (!self || !py::value_of<SocketTransport>(self.get())->open(parts)) return {};
+    // Small writes leave at once, as asyncio has it. Other kinds of sockets refuse.
+    int on = 1;
+    (void)setsockopt(parts.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return self;
+}
+
+static PyMethodDef methods[] = {
+    py::fast<&Transport::get_extra_info>("get_extra_info",
+                                         R"(get_extra_info($self, name, default=None)
+--
+
+What is known of the connection: 'socket', 'sockname', 'peername'.
+
+asyncio: BaseTransport.get_extra_info.)"),
+    py::onearg<&Stream::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
+--
+
+Hand the connection over to another protocol. asyncio: BaseTransport.set_protocol.)"),
+    py::noargs<&Transport::get_protocol>("get_protocol", R"(get_protocol($self, /)
+--
+
+The protocol; None once the connection is lost. asyncio: BaseTransport.get_protocol.)"),
+    py::noargs<&Transport::is_closing>("is_closing", R"(is_closing($self, /)
+--
+
+Whether close() or abort() was called, or the connection ended. asyncio: BaseTransport.is_closing.)"),
+    py::noargs<&Stream::close>("close", R"(close($self, /)
+--
+
+Stop reading, send what is written, then close. asyncio: BaseTransport.close.)"),
+    py::noargs<&Transport::abort>("abort", R"(abort($self, /)
+--
+
+Close at once: what is not sent is dropped. asyncio: WriteTransport.abort.)"),
+    py::noargs<&Stream::is_reading>("is_reading", R"(is_reading($self, /)
+--
+
+Whether the protocol gets what comes in. asyncio: ReadTransport.is_reading.)"),
+    py::noargs<&Stream::pause_reading>("pause_reading", R"(pause_reading($self, /)
+--
+
+Let nothing more come in. asyncio: ReadTransport.pause_reading.)"),
+    py::noargs<&Stream::resume_reading>("resume_reading", R"(resume_reading($self, /)
+--
+
+Let it come in again. asyncio: ReadTransport.resume_reading.)"),
+    py::onearg<&Stream::write>("write", R"(write($self, data, /)
+--
+
+Send bytes: at the end of this turn of the loop, with whatever else is written in it.
+
+data: bytes, bytearray or memoryview; what can change is copied. Raises TypeError for anything else,
+RuntimeError after write_eof(). asyncio: WriteTransport.write.)"),
+    py::onearg<&Stream::writelines>("writelines", R"(writelines($self, list_of_data, /)
+--
+
+Send each of an iterable of bytes. asyncio: WriteTransport.writelines.)"),
+    py::noargs<&Stream::write_eof>("write_eof", R"(write_eof($self, /)
+--
+
+Tell the other end, after what is written, that no more comes. asyncio: WriteTransport.write_eof.)"),
+    py::noargs<&Stream::can_write_eof>("can_write_eof", R"(can_write_eof($self, /)
+--
+
+True. asyncio: WriteTransport.can_write_eof.)"),
+    py::fast<&Stream::set_write_buffer_limits>(
+        "set_write_buffer_limits", R"(set_write_buffer_limits($self, high=None, low=None)
+--
+
+How many unsent bytes pause the protocol, and how few resume it.
+
+Raises ValueError unless high >= low >= 0. asyncio: WriteTransport.set_write_buffer_limits.)"),
+    py::noargs<&Stream::get_write_buffer_limits>("get_write_buffer_limits",
+                                                 R"(get_write_buffer_limits($self, /)
+--
+
+The pair (low, high), in bytes. asyncio: WriteTransport.get_write_buffer_limits.)"),
+    py::noargs<&Stream::get_write_buffer_size>("get_write_buffer_size",
+                                               R"(get_write_buffer_size($self, /)
+--
+
+How many written bytes the kernel has refused so far. asyncio: WriteTransport.get_write_buffer_size.)"),
+    py::onearg<&Transport::force_close_with>("_force_close",
+                                             "_force_close($self, exc, /)\n--\n\nasyncio's hook."),
+    py::noargs<&Stream::make_empty_waiter>("_make_empty_waiter",
+                                           "_make_empty_waiter($self, /)\n--\n\nA future, done "
+                                           "when all is sent; no writes until then."),
+    py::noargs<&Stream::reset_empty_waiter>(
+        "_reset_empty_waiter", "_reset_empty_waiter($self, /)\n--\n\nAllow writes again."),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+static PyGetSetDef getset[] = {
+    py::get<&Transport::get_loop>("_loop", "The event loop; None once the connection is lost."),
+    py::get<&Transport::get_socket>("_sock", "The socket."),
+    py::get<&Transport::get_fd>("_sock_fd", "Its file descriptor."),
+    py::get<&Stream::get_protocol_paused>("_protocol_paused", "Whether writing is held back."),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+const py::TypeInfo SocketTransport::kType = {
+    "pyev.SocketTransport",
+    "A connected stream socket: TCP, unix, or any other kind. asyncio: Transport.",
+    methods,
+    getset,
+};
+
+Ref SocketTransport::make_type(PyObject* module, PyObject* base) {
+    if (reinterpret_cast<PyTypeObject*>(base)->tp_basicsize !=
+        static_cast<Py_ssize_t>(offsetof(Head, weakrefs)))
+        return py::raise(PyExc_ImportError,
+                         "asyncio's transports have another layout than expected");
+    Ref type = py::make_type<SocketTransport, true>(module, base);
+    Ref constants = Ref::steal(PyImport_ImportModule("asyncio.constants"));
+    Ref modes, mode;
+    if (type && constants)
+        modes = Ref::steal(PyObject_GetAttrString(constants.get(), "_SendfileMode"));
+    if (modes) mode = Ref::steal(PyObject_GetAttrString(modes.get(), "TRY_NATIVE"));
+    if (!mode || PyObject_SetAttrString(type.get(), "_start_tls_compatible", Py_True) < 0 ||
+        PyObject_SetAttrString(type.get(), "_sendfile_compatible", mode.get()) < 0)
+        return {};
+    return type;
+}
+
+}  // namespace pyev::net

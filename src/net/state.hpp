@@ -1,0 +1,70 @@
+// What the net layer keeps per interpreter: the transports' types, asyncio's classes that they
+// need, and the names of what they call. Filled when the first event loop is made.
+#pragma once
+
+#include <Python.h>
+
+#include <array>
+#include <cstddef>
+
+#include "aio/loop_base.hpp"
+#include "aio/state.hpp"
+
+namespace pyev::net {
+
+// Methods of protocols, loops, servers and futures, by their own names.
+enum class Name {
+    connection_made,
+    connection_lost,
+    data_received,
+    eof_received,
+    get_buffer,
+    buffer_updated,
+    pause_writing,
+    resume_writing,
+    close,
+    create_future,
+    set_result,
+    set_exception,
+    done,
+    detach,
+    getsockname,
+    getpeername,
+    fileno,
+    socket,
+    sockname,
+    peername,
+    _attach,
+    _detach,
+    _transport_failed,
+    _transport_note,
+    _accept_failed,
+    _welcome_failed,
+    count,
+};
+
+class State : public aio::State {
+ public:
+    py::Ref socket_transport;                     // types of ours
+    py::Ref buffered_protocol, transport_socket;  // asyncio's
+    py::Ref socket_type;                          // socket.socket
+    std::array<py::Ref, static_cast<size_t>(Name::count)> names;
+
+    PyObject* name(Name name) const { return names[static_cast<size_t>(name)].get(); }
+
+    [[nodiscard]] bool prepare(PyObject* module) override;
+
+    static State& of(aio::LoopBase& loop) { return static_cast<State&>(loop.state()); }
+
+    template <class F>
+    void each_ref(F f) {
+        aio::State::each_ref(f);
+        for (auto& name : names) f(name);
+        f(socket_transport);
+        f(buffered_protocol);
+        f(transport_socket);
+        f(socket_type);
+    }
+};
+
+}  // namespace pyev::net

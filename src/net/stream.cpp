@@ -1,0 +1,377 @@
+// A transport of bytes.
+#include "net/stream.hpp"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace pyev::net {
+
+using py::Ref;
+
+// This much is not kept back until the turn's end: a system call costs little beside copying it.
+static constexpr size_t kFlushAt = 64 * 1024;
+
+// asyncio's: so many writes after the end are tolerated in silence.
+static constexpr unsigned kLateWrites = 5;
+
+static bool again(int number) {
+    return number == EAGAIN || number == EWOULDBLOCK || number == EINTR;
+}
+
+bool Stream::open(const Parts& parts) {
+    loop_ = Ref::borrow(parts.loop->object());
+    protocol_ = Ref::borrow(parts.protocol);
+    return learn_protocol() && Transport::open(parts);
+}
+
+bool Stream::learn_protocol() {
+    auto* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
+    int buffered =
+        state ? PyObject_IsInstance(protocol_.get(), state->buffered_protocol.get()) : -1;
+    buffered_ = buffered > 0;
+    return buffered >= 0;
+}
+
+Ref Stream::set_protocol(PyObject* protocol) {
+    protocol_ = Ref::borrow(protocol);
+    return learn_protocol() ? Ref::none() : Ref();
+}
+
+// Reading.
+
+void Stream::started() {
+    if (!paused_) watch(watched() | EV_READ);
+}
+
+bool Stream::ready(int revents) {
+    if (revents & EV_READ && !(buffered_ ? read_into_protocol() : read_data())) return false;
+    return !(revents & EV_WRITE) || lost_ || !blocked() || write_ready();
+}
+
+bool Stream::read_data() {
+    char* buffer = loop()->read_buffer();
+    if (!buffer) return false;
+    ssize_t size = device().read(fd_, buffer, aio::LoopBase::kReadSize);
+    if (size <= 0) return read_nothing(size);
+    Ref data = Ref::steal(PyBytes_FromStringAndSize(buffer, size));
+    if (data && call_protocol(Name::data_received, data.get())) return true;
+    return fatal("Fatal error: protocol.data_received() call failed.");
+}
+
+bool Stream::read_into_protocol() {
+    Py_buffer view;
+    {
+        Ref wanted = Ref::steal(PyLong_FromLong(-1));
+        Ref buffer;
+        if (wanted) buffer = call_protocol(Name::get_buffer, wanted.get());
+        if (!buffer || PyObject_GetBuffer(buffer.get(), &view, PyBUF_WRITABLE) < 0)
+            return fatal("Fatal error: protocol.get_buffer() call failed.");
+    }
+    if (view.len == 0 || !reading()) {
+        bool wanted = reading();
+        PyBuffer_Release(&view);
+        if (!wanted) return true;
+        PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+        return fatal("Fatal error: protocol.get_buffer() call failed.");
+    }
+    ssize_t size = device().read(fd_, view.buf, static_cast<size_t>(view.len));
+    int number = errno;
+    PyBuffer_Release(&view);
+    errno = number;
+    if (size <= 0) return read_nothing(size);
+    Ref count = Ref::steal(PyLong_FromSsize_t(size));
+    if (count && call_protocol(Name::buffer_updated, count.get())) return true;
+    return fatal("Fatal error: protocol.buffer_updated() call failed.");
+}
+
+// The end of the stream (0), or an error (-1 and errno).
+bool Stream::read_nothing(ssize_t result) {
+    if (result < 0) return again(errno) || fatal(errno, device().read_failed);
+    note("received EOF");
+    Ref answer = call_protocol(Name::eof_received);
+    int keep_open = answer ? PyObject_IsTrue(answer.get()) : -1;
+    if (keep_open < 0) return fatal("Fatal error: protocol.eof_received() call failed.");
+    if (!keep_open) return shut_down();
+    if (!lost_) watch(watched() & ~EV_READ);
+    return true;
+}
+
+Ref Stream::pause_reading() {
+    if (!reading()) return Ref::none();
+    paused_ = true;
+    watch(watched() & ~EV_READ);
+    note("pauses reading");
+    return Ref::none();
+}
+
+Ref Stream::resume_reading() {
+    if (closing_ || !paused_) return Ref::none();
+    paused_ = false;
+    watch(watched() | EV_READ);
+    note("resumes reading");
+    return Ref::none();
+}
+
+// Writing.
+
+bool Stream::may_write(const char* function) {
+    if (eof_) return py::raise(PyExc_RuntimeError, "Cannot call %s() after write_eof()", function);
+    if (empty_waiter_)
+        return py::raise(PyExc_RuntimeError, "unable to %s; sendfile is in progress", function);
+    return true;
+}
+
+Ref Stream::note_late_write() {
+    if (lost_++ < kLateWrites) return Ref::none();
+    Ref log = Ref::steal(PyImport_ImportModule("asyncio.log"));
+    Ref logger;
+    if (log) logger = Ref::steal(PyObject_GetAttrString(log.get(), "logger"));
+    if (!logger) return {};
+    return Ref::steal(
+        PyObject_CallMethod(logger.get(), "warning", "s", "socket.send() raised exception."));
+}
+
+Ref Stream::write(PyObject* data) {
+    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))
+        return py::raise(PyExc_TypeError, "data argument must be a bytes-like object, not '%.200s'",
+                         Py_TYPE(data)->tp_name);
+    if (!may_write("write")) return {};
+    if (!append(data)) return {};
+    return appended() ? Ref::none() : Ref();
+}
+
+Ref Stream::writelines(PyObject* list) {
+    if (!may_write("writelines")) return {};
+    Ref pieces = Ref::steal(PySequence_Fast(list, "writelines() takes an iterable of bytes"));
+    if (!pieces) return {};
+    // All or none: what cannot be sent is found before anything is.
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
+        PyObject* piece = PySequence_Fast_GET_ITEM(pieces.get(), i);
+        if (!PyObject_CheckBuffer(piece))
+            return py::raise(PyExc_TypeError, "a bytes-like object is required, not '%.200s'",
+                             Py_TYPE(piece)->tp_name);
+    }
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
+        Ref piece = Ref::borrow(PySequence_Fast_GET_ITEM(pieces.get(), i));
+        if (!append(piece.get())) return {};
+        if (queue_.size() >= kFlushAt && !blocked() && !send()) return {};
+    }
+    return appended() ? Ref::none() : Ref();
+}
+
+// Queues what the object holds: itself, if nobody can change it, else a copy of what the kernel
+// does not take at once.
+bool Stream::append(PyObject* data) {
+    if (PyBytes_CheckExact(data)) {
+        if (!PyBytes_GET_SIZE(data)) return true;
+        if (lost_) return static_cast<bool>(note_late_write());
+        return queue_.push(data);
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) return false;
+    size_t size = static_cast<size_t>(view.len), sent = 0;
+    bool done = true;
+    if (size && lost_) {
+        done = static_cast<bool>(note_late_write());
+    } else if (size) {
+        bool direct = size >= kFlushAt && queue_.empty() && !blocked();
+        if (direct) done = send_now(static_cast<char*>(view.buf), size, sent);
+        if (done && !lost_ && sent < size) {
+            Ref rest = Ref::steal(PyBytes_FromStringAndSize(static_cast<char*>(view.buf) + sent,
+                                                            static_cast<Py_ssize_t>(size - sent)));
+            done = rest && queue_.push(rest.get());
+            if (done && direct) watch(watched() | EV_WRITE);
+        }
+    }
+    PyBuffer_Release(&view);
+    return done;
+}
+
+// Something was queued: it leaves now or at the turn's end.
+bool Stream::appended() {
+    if (queue_.empty() || lost_) return true;
+    if (!blocked()) {
+        size_t size = queue_.size();
+        if (size < kFlushAt && size <= high_ && loop()->in_turn()) {
+            loop()->transports().flush_later(this);
+            return true;
+        }
+        if (!send() || !settle()) return false;
+    }
+    return pause_protocol();
+}
+
+// Sends what the kernel takes.
+bool Stream::send() {
+    constexpr int kVectors = 256;
+    iovec vectors[kVectors];
+    while (!queue_.empty()) {
+        size_t bytes;
+        int count = queue_.peek(vectors, kVectors, bytes);
+        ssize_t sent = device().write(fd_, vectors, count);
+        if (sent < 0)
+            return again(errno) ? (watch(watched() | EV_WRITE), true) : write_failed(errno);
+        queue_.consume(static_cast<size_t>(sent));
+        if (static_cast<size_t>(sent) < bytes) {
+            watch(watched() | EV_WRITE);
+            return true;
+        }
+    }
+    return true;
+}
+
+bool Stream::send_now(const char* data, size_t size, size_t& sent) {
+    iovec vector = {const_cast<char*>(data), size};
+    ssize_t result = device().write(fd_, &vector, 1);
+    if (result < 0 && !again(errno)) return write_failed(errno);
+    sent = result < 0 ? 0 : static_cast<size_t>(result);
+    return true;
+}
+
+bool Stream::write_failed(int number) {
+    (void)py::raise_errno(number);
+    {
+        Ref error = Ref::steal(py::take_raised());
+        end_empty_waiter(Name::set_exception, error.get());
+        py::put_raised(error.release());
+    }
+    return fatal(device().write_failed);
+}
+
+// After sending: all is done, or the rest waits for the kernel.
+bool Stream::settle() {
+    if (lost_ || !queue_.empty()) return true;
+    watch(watched() & ~EV_WRITE);
+    end_empty_waiter(Name::set_result, Py_None);
+    if (closing_) return lose(nullptr);
+    if (!eof_ || device().shut(fd_) == 0) return true;
+    return fatal(errno, device().write_failed);
+}
+
+bool Stream::flush() {
+    if (lost_ || blocked() || queue_.empty()) return true;
+    return send() && settle();
+}
+
+bool Stream::write_ready() { return send() && (lost_ || resume_protocol()) && settle(); }
+
+bool Stream::pause_protocol() {
+    if (lost_ || protocol_paused_ || queue_.size() <= high_) return true;
+    protocol_paused_ = true;
+    Ref protocol = protocol_;
+    return py::call_method(protocol.get(), name(Name::pause_writing)) ||
+           report("protocol.pause_writing() failed");
+}
+
+bool Stream::resume_protocol() {
+    if (!protocol_paused_ || queue_.size() > low_) return true;
+    protocol_paused_ = false;
+    return call_protocol(Name::resume_writing) || report("protocol.resume_writing() failed");
+}
+
+Ref Stream::write_eof() {
+    if (closing_ || eof_) return Ref::none();
+    eof_ = true;
+    if (queue_.empty() && device().shut(fd_) != 0) return py::raise_errno(errno);
+    return Ref::none();
+}
+
+// The water marks, as asyncio computes them.
+Ref Stream::set_write_buffer_limits(py::Args args) {
+    static constexpr const char* names[] = {"high", "low"};
+    PyObject* slots[2] = {};
+    if (!py::bind({"set_write_buffer_limits", names, 2, 2, 0}, args, slots)) return {};
+    double high = 64 * 1024, low = 0;
+    bool has_high = slots[0] && slots[0] != Py_None, has_low = slots[1] && slots[1] != Py_None;
+    if (has_low && !py::to_double(slots[1], low)) return {};
+    if (has_low) high = 4 * low;
+    if (has_high && !py::to_double(slots[0], high)) return {};
+    if (!has_low) low = std::floor(high / 4);
+    if (!(high >= low && low >= 0)) {
+        Ref shown_high = Ref::steal(PyFloat_FromDouble(high)), shown_low;
+        if (has_high) shown_high = Ref::borrow(slots[0]);
+        shown_low = has_low ? Ref::borrow(slots[1]) : Ref::steal(PyLong_FromDouble(low));
+        if (!shown_high || !shown_low) return {};
+        return py::raise(PyExc_ValueError, "high (%R) must be >= low (%R) must be >= 0",
+                         shown_high.get(), shown_low.get());
+    }
+    constexpr double most = 9e18;
+    high_ = static_cast<size_t>(std::min(high, most));
+    low_ = static_cast<size_t>(std::min(low, most));
+    return appended() ? Ref::none() : Ref();
+}
+
+Ref Stream::get_write_buffer_limits() {
+    return Ref::steal(
+        Py_BuildValue("(nn)", static_cast<Py_ssize_t>(low_), static_cast<Py_ssize_t>(high_)));
+}
+
+// What waits for the turn's end is sent first: only what the kernel refused counts.
+Ref Stream::get_write_buffer_size() {
+    if (!flush()) return {};
+    return Ref::steal(PyLong_FromSize_t(queue_.size()));
+}
+
+Ref Stream::get_protocol_paused() { return Ref::borrow(protocol_paused_ ? Py_True : Py_False); }
+
+// Closing.
+
+bool Stream::shut_down() {
+    if (closing_) return true;
+    closing_ = true;
+    watch(watched() & ~EV_READ);
+    if (!blocked() && !queue_.empty() && !send()) return false;
+    return lost_ || !queue_.empty() || lose(nullptr);
+}
+
+Ref Stream::close() { return shut_down() ? Ref::none() : Ref(); }
+
+void Stream::gone() {
+    if (!empty_waiter_) return;
+    Ref error = Ref::steal(
+        PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer"));
+    if (error) end_empty_waiter(Name::set_exception, error.get());
+}
+
+// sendfile() has the descriptor for itself, once all that was written before is sent.
+
+Ref Stream::make_empty_waiter() {
+    if (empty_waiter_) return py::raise(PyExc_RuntimeError, "Empty waiter is already set");
+    if (!loop_) return py::raise(PyExc_RuntimeError, "Transport is closing");
+    if (!flush()) return {};
+    empty_waiter_ = py::call_method(loop_.get(), name(Name::create_future));
+    if (!empty_waiter_) return {};
+    lends = true;
+    Ref waiter = empty_waiter_;
+    if (queue_.empty()) end_empty_waiter(Name::set_result, Py_None);
+    return waiter;
+}
+
+Ref Stream::reset_empty_waiter() {
+    empty_waiter_ = Ref();
+    lends = false;
+    return Ref::none();
+}
+
+void Stream::end_empty_waiter(Name method, PyObject* value) {
+    if (!empty_waiter_) return;
+    State& state = *static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
+    Ref done = py::call_method(empty_waiter_.get(), state.name(Name::done));
+    if (done && done.get() == Py_False)
+        done = py::call_method(empty_waiter_.get(), state.name(method), value);
+    if (!done) PyErr_WriteUnraisable(object());
+}
+
+Ref Stream::repr() {
+    const char* name = Py_TYPE(object())->tp_name;
+    const char* life = fd_ < 0 ? " closed" : closing_ ? " closing" : "";
+    if (!loop_ || loop()->closed())
+        return Ref::steal(PyUnicode_FromFormat("<%s%s fd=%d>", name, life, io_.fd));
+    return Ref::steal(PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name,
+                                           life, io_.fd, watched() & EV_READ ? "polling" : "idle",
+                                           blocked() ? "polling" : "idle", queue_.size()));
+}
+
+}  // namespace pyev::net

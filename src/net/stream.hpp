@@ -1,0 +1,103 @@
+// Stream: a transport of bytes, with what is read and written and how both are held back.
+//
+//   kernel > ev_io > Stream > protocol
+//   protocol > write() > WriteQueue > one vectored send at the end of the turn
+//
+// What is written in a turn leaves at its end; at once when it is much, when the loop's thread is
+// not in a turn, and before pause_writing() is considered: a protocol is paused only for what the
+// kernel has refused. Flow control is asyncio's, with its water marks.
+#pragma once
+
+#include <Python.h>
+#include <sys/uio.h>
+
+#include "net/transport.hpp"
+#include "net/write_queue.hpp"
+
+namespace pyev::net {
+
+class Stream : public Transport {
+ public:
+    // How a descriptor is read and written: -1 and errno when it fails.
+    struct Device {
+        Kind kind;  // first
+        ssize_t (*read)(int fd, void* buffer, size_t size);
+        ssize_t (*write)(int fd, const iovec* vectors, int count);
+        int (*shut)(int fd);  // no more will be written
+        const char* read_failed;
+        const char* write_failed;
+    };
+
+    template <class F>
+    void each_ref(F f) {
+        Transport::each_ref(f);
+        f(empty_waiter_);
+    }
+    template <class F>
+    int visit(F f) {
+        return queue_.visit(f);
+    }
+
+    // What Kind asks for.
+    void started();
+    bool ready(int revents);
+    bool flush();
+    void drop_unsent() { queue_.clear(); }
+    void gone();
+
+    py::Ref write(PyObject* data);
+    py::Ref writelines(PyObject* list);
+    py::Ref write_eof();
+    py::Ref can_write_eof() { return py::Ref::borrow(Py_True); }
+    py::Ref close();
+    py::Ref is_reading() { return py::Ref::borrow(reading() ? Py_True : Py_False); }
+    py::Ref pause_reading();
+    py::Ref resume_reading();
+    py::Ref set_protocol(PyObject* protocol);
+    py::Ref set_write_buffer_limits(py::Args args);
+    py::Ref get_write_buffer_limits();
+    py::Ref get_write_buffer_size();
+    py::Ref get_protocol_paused();
+    py::Ref make_empty_waiter();
+    py::Ref reset_empty_waiter();
+    py::Ref repr();
+
+ protected:
+    explicit Stream(const Device* device) : Transport(&device->kind) {}
+
+    const Device& device() const { return reinterpret_cast<const Device&>(kind()); }
+    // See Transport::open.
+    [[nodiscard]] bool open(const Parts& parts);
+
+ private:
+    bool reading() const { return !closing_ && !paused_; }
+    // The kernel has refused bytes: what is written waits for EV_WRITE.
+    bool blocked() const { return watched() & EV_WRITE; }
+    [[nodiscard]] bool learn_protocol();
+    [[nodiscard]] bool read_data();
+    [[nodiscard]] bool read_into_protocol();
+    [[nodiscard]] bool read_nothing(ssize_t result);
+    [[nodiscard]] bool shut_down();
+    [[nodiscard]] bool write_ready();
+    [[nodiscard]] bool send();
+    [[nodiscard]] bool send_now(const char* data, size_t size, size_t& sent);
+    [[nodiscard]] bool write_failed(int number);
+    [[nodiscard]] bool settle();
+    [[nodiscard]] bool append(PyObject* data);
+    [[nodiscard]] bool appended();
+    [[nodiscard]] bool pause_protocol();
+    [[nodiscard]] bool resume_protocol();
+    [[nodiscard]] bool may_write(const char* function);
+    py::Ref note_late_write();
+    void end_empty_waiter(Name method, PyObject* value);
+
+    WriteQueue queue_;
+    py::Ref empty_waiter_;  // sendfile's: a future, done when all is sent
+    size_t high_ = 64 * 1024, low_ = 16 * 1024;
+    bool paused_ = false;    // pause_reading()
+    bool eof_ = false;       // write_eof()
+    bool buffered_ = false;  // the protocol is a BufferedProtocol
+    bool protocol_paused_ = false;
+};
+
+}  // namespace pyev::net

@@ -1,0 +1,354 @@
+// The life of a connection.
+#include "net/transport.hpp"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+namespace pyev::net {
+
+using py::Ref;
+
+Transport::Transport(const Kind* kind)
+    : Runnable(&kind->table), watch_{&io_, this, on_dead, nullptr} {
+    ev_io_init(&io_, on_event, -1, 0);
+    io_.data = this;
+}
+
+Transport::~Transport() {
+    unwatch();
+    // A finalizer that could not be called has left it open.
+    if (fd_ >= 0 && !socket_) ::close(fd_);
+    PyMem_RawFree(addresses_);
+    head()->extra = Ref();
+    head()->dict = Ref();
+}
+
+bool Transport::open(const Parts& parts) {
+    if (parts.loop->closed()) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+    State& state = State::of(*parts.loop);
+    loop_ = Ref::borrow(parts.loop->object());
+    protocol_ = Ref::borrow(parts.protocol);
+    context_ = parts.context ? Ref::borrow(parts.context) : Ref::steal(PyContext_CopyCurrent());
+    socket_ = Ref::borrow(parts.socket);
+    waiter_ = Ref::borrow(parts.waiter);
+    head()->extra = Ref::borrow(parts.extra);
+    ev_io_set(&io_, parts.fd, 0);
+    Ref made = Ref::steal(PyObject_GetAttr(parts.protocol, state.name(Name::connection_made)));
+    Ref arguments = Ref::steal(PyTuple_Pack(1, object()));
+    if (!context_ || !made || !arguments) return false;
+    fd_ = parts.fd;
+    bool opened = note_addresses(parts.peer) && parts.loop->transports().add(fd_, object());
+    if (opened && parts.server) {
+        Ref attached =
+            Ref::steal(py::tell_server(parts.server, state.name(Name::_attach), object()));
+        opened = static_cast<bool>(attached);
+        if (opened) server_ = Ref::borrow(parts.server);
+    }
+    opened = opened && parts.loop->soon(made.get(), arguments.get(), context_.get()) &&
+             parts.loop->push(this, kStart);
+    if (opened) return true;
+    parts.loop->transports().remove(fd_, object());
+    fd_ = -1;
+    socket_ = Ref();
+    return false;
+}
+
+// Addresses.
+
+static socklen_t get_name(int (*ask)(int, sockaddr*, socklen_t*), int fd, Address& address) {
+    address.size = sizeof address.bytes;
+    if (ask(fd, &address.any, &address.size) != 0) address.size = 0;
+    return address.size;
+}
+
+// They are to be told after the descriptor is closed, too.
+bool Transport::note_addresses(const Address* given) {
+    Address local, remote;
+    if (!get_name(getsockname, fd_, local) && errno == ENOTSOCK) return true;
+    if (!given) {
+        get_name(getpeername, fd_, remote);
+        given = &remote;
+    }
+    if (!local.known() || !given->known()) {
+        // A family only the socket module knows.
+        Ref socket = get_socket();
+        for (Name name : {Name::getsockname, Name::getpeername}) {
+            Ref address;
+            if (socket) address = py::call_method(socket.get(), this->name(name));
+            if (!address && PyErr_ExceptionMatches(PyExc_OSError)) {
+                PyErr_Clear();
+                address = Ref::none();
+            }
+            Name key = name == Name::getsockname ? Name::sockname : Name::peername;
+            if (!address || !keep_extra(key, address.get())) return false;
+        }
+        return true;
+    }
+    addresses_ = static_cast<char*>(PyMem_RawMalloc(2 + local.size + given->size));
+    if (!addresses_) return PyErr_NoMemory() != nullptr;
+    char* next = addresses_;
+    for (const Address* address : {static_cast<const Address*>(&local), given}) {
+        *next++ = static_cast<char>(address->size);
+        std::memcpy(next, address->bytes, address->size);
+        next += address->size;
+    }
+    return true;
+}
+
+Ref Transport::address(bool peer) const {
+    const char* from = addresses_;
+    if (peer) from += 1 + static_cast<unsigned char>(*from);
+    Address address;
+    address.size = static_cast<unsigned char>(*from);
+    std::memcpy(address.bytes, from + 1, address.size);
+    return to_python(address);
+}
+
+bool Transport::keep_extra(Name name, PyObject* value) {
+    if (!head()->extra) head()->extra = Ref::steal(PyDict_New());
+    return head()->extra && PyDict_SetItem(head()->extra.get(), this->name(name), value) == 0;
+}
+
+Ref Transport::get_extra_info(py::Args args) {
+    static constexpr const char* names[] = {"name", "default"};
+    PyObject* slots[2] = {};
+    if (!py::bind({"get_extra_info", names, 2, 2, 1}, args, slots)) return {};
+    if (head()->extra) {
+        if (PyObject* found = PyDict_GetItemWithError(head()->extra.get(), slots[0]))
+            return Ref::borrow(found);
+        if (PyErr_Occurred()) return {};
+    }
+    if (PyUnicode_Check(slots[0]) && addresses_) {
+        if (PyUnicode_CompareWithASCIIString(slots[0], "peername") == 0) return address(true);
+        if (PyUnicode_CompareWithASCIIString(slots[0], "sockname") == 0) return address(false);
+        if (PyUnicode_CompareWithASCIIString(slots[0], "socket") == 0) {
+            Ref socket = get_socket();
+            State* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
+            if (!socket || !state) return {};
+            Ref wrapped = py::call(state->transport_socket.get(), socket.get());
+            if (!wrapped) return {};
+            if (!head()->extra) head()->extra = Ref::steal(PyDict_New());
+            if (!head()->extra || PyDict_SetItem(head()->extra.get(), slots[0], wrapped.get()) < 0)
+                return {};
+            return wrapped;
+        }
+    }
+    return slots[1] ? Ref::borrow(slots[1]) : Ref::none();
+}
+
+// The Python socket around the descriptor, made when somebody asks: from then on it is the owner.
+Ref Transport::get_socket() {
+    if (socket_) return socket_;
+    State* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
+    if (!state) return {};
+    PyObject* type = state->socket_type.get();
+    if (fd_ < 0) {  // closed: so is the socket
+        Ref none = Ref::steal(PyTuple_New(0));
+        return none ? Ref::steal(reinterpret_cast<PyTypeObject*>(type)->tp_new(
+                          reinterpret_cast<PyTypeObject*>(type), none.get(), nullptr))
+                    : Ref();
+    }
+    Ref socket = Ref::steal(PyObject_CallFunction(type, "iiii", -1, -1, -1, fd_));
+    if (!socket) return {};
+    socket_ = socket;
+    if (!Ref::steal(PyObject_CallMethod(socket.get(), "setblocking", "i", 0))) return {};
+    return socket;
+}
+
+Ref Transport::get_fd() { return Ref::steal(PyLong_FromLong(io_.fd)); }
+
+// Waiting for events.
+
+void Transport::watch(int events) {
+    if (watched() == events || !loop_ || loop()->closed()) return;
+    ev::Descriptors& descriptors = loop()->loop()->descriptors();
+    if (watched()) descriptors.stop(&watch_);
+    io_.events = events;
+    if (events) {
+        if (int refused = descriptors.start(&watch_)) {
+            if (!fatal(refused, kind().fatal)) PyErr_WriteUnraisable(object());
+            return;
+        }
+    }
+    pending_ &= static_cast<unsigned char>(events);
+    loop()->transports().hold(fd_, object(), events != 0);
+}
+
+void Transport::unwatch() {
+    if (!watched() || !loop_ || loop()->closed()) return;
+    loop()->loop()->descriptors().stop(&watch_);
+}
+
+void Transport::on_event(struct ev_loop*, ev_io* io, int revents) {
+    auto* self = static_cast<Transport*>(io->data);
+    if (revents & EV_ERROR) return on_dead(&self->watch_);
+    self->pending_ |= static_cast<unsigned char>(revents);
+    if (self->queued_) return;
+    self->queued_ = self->loop()->push(self, kEvents);
+    if (!self->queued_) PyErr_WriteUnraisable(self->object());
+}
+
+// The descriptor was closed behind our back: its number may be another's by now.
+void Transport::on_dead(ev::Watch* watch) {
+    auto* self = static_cast<Transport*>(watch->owner);
+    Ref keep = Ref::borrow(self->object());
+    self->watch(0);
+    if (self->socket_) {
+        Ref detached = py::call_method(self->socket_.get(), self->name(Name::detach));
+        if (!detached) PyErr_WriteUnraisable(self->object());
+    }
+    self->loop()->transports().remove(self->fd_, self->object());
+    self->fd_ = -1;
+    if (!self->fatal(EBADF, self->kind().fatal)) self->loop()->loop()->fail();
+}
+
+// The loop is closed. The transport is left as it is, for its finalizer to complain about.
+void Transport::detach(Runnable* runnable) { static_cast<Transport*>(runnable)->unwatch(); }
+
+bool Transport::run(Runnable* runnable, unsigned what) {
+    auto* self = static_cast<Transport*>(runnable);
+    if (what == kEvents) return self->run_events();
+    return what == kStart ? self->run_start() : self->run_lost();
+}
+
+bool Transport::run_events() {
+    queued_ = false;
+    int revents = pending_ & watched();
+    pending_ = 0;
+    return !revents || lost_ || kind().ready(this, revents);
+}
+
+bool Transport::run_start() {
+    if (!closing_) kind().started(this);
+    Ref waiter = std::move(waiter_);
+    if (!waiter) return true;
+    Ref done = py::call_method(waiter.get(), name(Name::done));
+    if (done && done.get() == Py_False)
+        done = py::call_method(waiter.get(), name(Name::set_result), Py_None);
+    return done || report("Exception in a transport's waiter");
+}
+
+// The end.
+
+static bool leaves_loop() {
+    return PyErr_ExceptionMatches(PyExc_SystemExit) ||
+           PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+bool Transport::report(const char* message) {
+    if (leaves_loop()) return false;
+    Ref error = Ref::steal(py::take_raised());
+    Ref text = Ref::steal(PyUnicode_FromString(message));
+    PyObject* protocol = protocol_ ? protocol_.get() : Py_None;
+    return text && py::call_method(loop_.get(), name(Name::_transport_failed), object(), protocol,
+                                   error.get(), text.get());
+}
+
+bool Transport::fatal(const char* message) {
+    if (leaves_loop()) return false;
+    Ref error = Ref::steal(py::take_raised());
+    bool told = true;
+    // An OSError is what connection_lost() is for, but debug mode logs it.
+    if (debug() || !PyErr_GivenExceptionMatches(error.get(), PyExc_OSError)) {
+        py::put_raised(error.new_ref());
+        told = report(message);
+    }
+    if (told) return force_close(error.get());
+    py::ErrorGuard guard;
+    if (!force_close(error.get())) PyErr_Clear();
+    return false;
+}
+
+bool Transport::fatal(int number, const char* message) {
+    (void)py::raise_errno(number);
+    return fatal(message);
+}
+
+bool Transport::force_close(PyObject* error) {
+    if (lost_) return true;
+    kind().drop_unsent(this);
+    closing_ = true;
+    return lose(error);
+}
+
+bool Transport::lose(PyObject* error) {
+    ++lost_;
+    watch(0);
+    if (error && error != Py_None) error_ = Ref::borrow(error);
+    return loop()->push(this, kLost);
+}
+
+bool Transport::run_lost() {
+    Ref error = error_ ? std::move(error_) : Ref::none();
+    bool told = call_protocol(Name::connection_lost, error.get()) ||
+                report("Fatal error: protocol.connection_lost() call failed.");
+    Ref pending = told ? Ref() : Ref::steal(py::take_raised());
+    close_descriptor();
+    leave_server();
+    kind().gone(this);
+    protocol_ = context_ = loop_ = Ref();
+    if (pending) py::put_raised(pending.release());
+    return told;
+}
+
+void Transport::close_descriptor() {
+    int fd = std::exchange(fd_, -1);
+    if (fd < 0) return;
+    if (loop_) loop()->transports().remove(fd, object());
+    if (socket_) {
+        Ref closed = Ref::steal(PyObject_CallMethod(socket_.get(), "close", nullptr));
+        if (!closed) PyErr_WriteUnraisable(object());
+    } else if (loop_ && !loop()->closed()) {
+        loop()->loop()->close_fd(fd);
+    } else {
+        ::close(fd);
+    }
+}
+
+void Transport::leave_server() {
+    Ref server = std::move(server_);
+    if (!server) return;
+    Ref left = Ref::steal(py::tell_server(server.get(), name(Name::_detach), object()));
+    if (!left) PyErr_WriteUnraisable(object());
+}
+
+void Transport::stop_for_clear() {
+    unwatch();
+    if (loop_) loop()->transports().remove(fd_, object());
+}
+
+void Transport::finalize() {
+    py::ErrorGuard guard;
+    if (!py::finalizing()) {
+        Ref description = Ref::steal(PyObject_Repr(object()));
+        if (!description ||
+            PyErr_ResourceWarning(object(), 1, "unclosed transport %U", description.get()) < 0)
+            PyErr_WriteUnraisable(object());
+    }
+    unwatch();
+    close_descriptor();
+    if (loop_) leave_server();
+}
+
+Ref Transport::set_protocol(PyObject* protocol) {
+    protocol_ = Ref::borrow(protocol);
+    return Ref::none();
+}
+
+Ref Transport::abort() { return force_close(nullptr) ? Ref::none() : Ref(); }
+
+Ref Transport::force_close_with(PyObject* error) {
+    return force_close(error) ? Ref::none() : Ref();
+}
+
+void Transport::note(const char* what) {
+    if (!debug()) return;
+    Ref text = Ref::steal(PyUnicode_FromString(what));
+    if (!text || !py::call_method(loop_.get(), name(Name::_transport_note), object(), text.get()))
+        PyErr_WriteUnraisable(object());
+}
+
+}  // namespace pyev::net
