@@ -11,14 +11,14 @@ native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
 .PHONY: help run build dev test conformance lint format asan bench docs clean
 help:
-	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
+	@echo 'make run      install what is missing, build, and run examples/service.py'
 	@echo 'make test     the test suite'
 	@echo "make conformance  CPython's own tests of asyncio, on our event loop"
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too'
 	@echo 'make lint     formatting, style, types and layers'
 	@echo 'make format   let the formatters have their way'
 	@echo 'make asan     the test suite under AddressSanitizer and UBSan'
-	@echo 'make bench    the benchmarks'
+	@echo "make bench    the benchmarks, beside other event loops: ARGS='--suite asyncio --quick'"
 	@echo 'make docs     the documentation, into site/'
 	@echo 'make build    install what is missing, and pyev itself into .venv'
 	@echo 'make dev      an incremental build for PYTHONPATH, into DEV=directory'
@@ -28,7 +28,6 @@ help:
 run:
 	@$(environment) .venv examples
 	@$(bin)/python examples/service.py $(ARGS)
-	@$(bin)/python examples/service_aio.py $(ARGS)
 
 build:
 	@$(environment) .venv
@@ -67,7 +66,7 @@ asan:
 	@tools/sanitized .venv-asan/bin/python $(pytest) --timeout=900 $(ARGS)
 
 bench:
-	@$(environment) .venv-bench bench --perl
+	@$(environment) .venv-bench bench --bench
 	@.venv-bench/bin/python bench/run.py $(ARGS)
 
 docs:

@@ -1,9 +1,10 @@
 """Makes a virtual environment with what a make word needs, and pyev itself built into it.
 
-    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--perl]
+    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--bench]
 
-A GROUP is a dependency group of pyproject.toml. What only a system package can give (a compiler,
-headers) is installed by apt where root or sudo is at hand; elsewhere one line says what to install.
+A GROUP is a dependency group of pyproject.toml. `--bench` adds what pyev is measured beside, each
+where it exists for this interpreter. What only a system package can give (a compiler, headers) is
+installed by apt where root or sudo is at hand; elsewhere one line says what to install.
 Everything done is remembered in DIR, so a second time costs next to nothing. The standard library
 of Python 3.11 is all this file may use.
 """
@@ -36,8 +37,8 @@ def stop(text: str) -> NoReturn:
     sys.exit(f"pyev: {text}")
 
 
-def run(command: list[str], *, env: dict[str, str] | None = None) -> None:
-    """Runs `command`, and shows what it said only if it fails (or with V=1)."""
+def attempt(command: list[str], *, env: dict[str, str] | None = None) -> str | None:
+    """Runs `command`; returns what it said if it failed (with V=1, it has said it by then)."""
     result = subprocess.run(
         command,
         cwd=ROOT,
@@ -48,8 +49,13 @@ def run(command: list[str], *, env: dict[str, str] | None = None) -> None:
         text=True,
         errors="replace",
     )
-    if result.returncode:
-        sys.stderr.write(result.stdout or "")
+    return (result.stdout or "") if result.returncode else None
+
+
+def run(command: list[str], *, env: dict[str, str] | None = None) -> None:
+    said = attempt(command, env=env)
+    if said is not None:
+        sys.stderr.write(said)
         stop(f"failed: {' '.join(command)}")
 
 
@@ -73,7 +79,7 @@ def has_perl_ev() -> bool:
     return perl is not None and succeeds(perl, "-MEV", "-e1")
 
 
-def missing_packages(*, build: bool, perl: bool) -> list[str]:
+def missing_packages(*, build: bool) -> list[str]:
     """The Debian packages that would give what this machine lacks."""
     python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     needs = [(f"{python}-venv", importlib.util.find_spec("ensurepip") is not None)]
@@ -84,9 +90,13 @@ def missing_packages(*, build: bool, perl: bool) -> list[str]:
             (f"{python}-dev", (include / "Python.h").is_file()),
             ("libev-dev", has_header("ev.h")),
         ]
-    if perl:
-        needs.append(("libev-perl", has_perl_ev()))
     return [package for package, found in needs if not found]
+
+
+def missing_wishes() -> list[str]:
+    """Debian packages without which some benchmarks are left out."""
+    wishes = [("libev-perl", has_perl_ev()), ("wrk", shutil.which("wrk") is not None)]
+    return [package for package, found in wishes if not found]
 
 
 def as_root() -> list[str] | None:
@@ -101,11 +111,15 @@ def as_root() -> list[str] | None:
     return None
 
 
-def install_packages(packages: list[str]) -> None:
+def install_packages(packages: list[str], wishes: list[str]) -> None:
     root = as_root()
     if root is None or not shutil.which("apt-get"):
         why = "there is no apt-get here" if root is not None else "that takes root or sudo"
+        if not packages:
+            say(f"done without: {', '.join(wishes)} (Debian's names); {why}")
+            return
         stop(f"missing: {', '.join(packages)} (Debian's names); {why}, so please install them")
+    packages = packages + wishes
     say(f"apt-get install {' '.join(packages)}")
     apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
     apt += ["-o", "DPkg::Lock::Timeout=300"]
@@ -136,9 +150,13 @@ class Environment:
         self.state[key] = value
         self.memory.write_text(json.dumps(self.state, indent=1))
 
-    def pip(self, *arguments: str) -> None:
+    def pip(self, *arguments: str, attempting: bool = False) -> bool:
         environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        run([str(self.python), "-m", "pip", "install", *arguments], env=environment)
+        command = [str(self.python), "-m", "pip", "install", *arguments]
+        if attempting:
+            return attempt(command, env=environment) is None
+        run(command, env=environment)
+        return True
 
     def make(self) -> None:
         # base_prefix is the same for an interpreter and for its virtual environments.
@@ -157,6 +175,17 @@ class Environment:
             return
         say(f"installing for {group}: {wanted}")
         self.pip(*requirements)
+        self.remember(group, wanted)
+
+    def install_each(self, group: str, requirements: list[str]) -> None:
+        """Ready-made ones only; without those that there are none of for this interpreter."""
+        wanted = " ".join(requirements)
+        if self.fresh(group, wanted):
+            return
+        say(f"installing for {group}: {wanted}")
+        for one in requirements:
+            if not self.pip("--only-binary=:all:", one, attempting=True):
+                say(f"left out: there is no {one} for this interpreter")
         self.remember(group, wanted)
 
     def install_pyev(self, options: dict[str, str]) -> None:
@@ -210,13 +239,14 @@ def main() -> None:
     parser.add_argument("groups", nargs="*", metavar="group")
     parser.add_argument("--no-pyev", action="store_true", help="without building pyev")
     parser.add_argument("--sanitize", action="store_true", help="with the sanitizers")
-    parser.add_argument("--perl", action="store_true", help="Perl's EV is needed as well")
+    parser.add_argument("--bench", action="store_true", help="with what pyev is measured beside")
     arguments = parser.parse_args()
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    packages = missing_packages(build=not arguments.no_pyev, perl=arguments.perl)
-    if packages and INSTALLED not in os.environ:
-        install_packages(packages)
+    packages = missing_packages(build=not arguments.no_pyev)
+    wishes = missing_wishes() if arguments.bench else []
+    if (packages or wishes) and INSTALLED not in os.environ:
+        install_packages(packages, wishes)
         # Anew: the interpreter may have been upgraded with its headers.
         os.environ[INSTALLED] = "1"
         os.execv(sys.executable, sys.orig_argv)
@@ -224,6 +254,8 @@ def main() -> None:
     environment.make()
     for group in ([] if arguments.no_pyev else ["build"]) + arguments.groups:
         environment.install(group, requirements(groups, group))
+    if arguments.bench:
+        environment.install_each("peers", requirements(groups, "peers"))
     if not arguments.no_pyev:
         on = "ON" if arguments.sanitize else "OFF"
         environment.install_pyev({"PYEV_WERROR": "ON", "PYEV_SANITIZE": on})
