@@ -4,6 +4,8 @@ import pathlib
 
 import matplotlib
 import operations
+import rows
+import suite
 from report import Results, label
 
 matplotlib.use("agg")
@@ -26,7 +28,7 @@ pyplot.rcParams.update(
 )
 
 
-def source(results: Results) -> str:
+def source(results: "Results | suite.Results") -> str:
     machine = results.machine
     return ", ".join(
         f"{name}{machine.get(key, '')}"
@@ -138,12 +140,79 @@ def operations_figure(results: Results) -> Figure:
     return figure
 
 
+PEERS = {
+    "uvloop": ("s", "#E69F00"),
+    "zuvloop": ("^", "#009E73"),
+    "rsloop": ("v", "#CC79A7"),
+    "rloop": ("D", "#D55E00"),
+    "aiofastnet": ("P", "#F0E442"),
+    suite.FLOOR: ("|", INK),
+}
+
+
+def asyncio_figure(results: suite.Results) -> Figure:
+    """Each row in units of the standard loop: a dot for every loop, ours in blue on top."""
+    known = rows.load()
+    shown = [row for row in results.rates if results.best(row, suite.STANDARD)]
+    figure, axes = pyplot.subplots(figsize=(9.6, 1.8 + 0.27 * len(shown)))
+    names = [name for name in PEERS if name in results.versions or name == suite.FLOOR]
+    for place, row in enumerate(shown):
+        found = {name: results.ratio(row, name, suite.STANDARD) for name in [suite.OURS, *names]}
+        ratios = [ratio for ratio in found.values() if ratio] + [1.0]
+        axes.plot([min(ratios), max(ratios)], [place, place], color="#E5E5E5", zorder=1)
+        for name in names:
+            if ratio := found[name]:
+                marker, colour = PEERS[name]
+                size = 110 if marker == "|" else 30
+                axes.scatter(ratio, place, s=size, marker=marker, color=colour, zorder=2)
+        if ours := found[suite.OURS]:
+            axes.scatter(ours, place, s=75, marker="o", color=BLUE, zorder=3)
+            axes.annotate(
+                f"{ours:.2f}" if ours < 10 else f"{ours:.1f}",
+                (1.01, place),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                color=BLUE,
+                fontsize=8,
+            )
+    axes.axvline(1.0, color=GREY, linewidth=0.8)
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < tick < high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(shown)), [known[row].what for row in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(left=False)
+    axes.spines["left"].set_visible(False)
+    axes.scatter([], [], s=75, marker="o", color=BLUE, label=suite.OURS)
+    for name in names:
+        marker, colour = PEERS[name]
+        axes.scatter([], [], s=30, marker=marker, color=colour, label=name)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.3, 1), ncols=8, frameon=False)
+    axes.set_xlabel(
+        "Times asyncio's standard loop, more is better; the figure is pyev's\n" + source(results),
+        fontsize=8,
+    )
+    figure.tight_layout()
+    return figure
+
+
 def save(results: Results, folder: pathlib.Path) -> list[pathlib.Path]:
     figures = {}
     if results.rows:
         figures["libev"] = events_figure(results)
     if "" in results.operations:
         figures["operations"] = operations_figure(results)
+    return write(figures, folder)
+
+
+def save_asyncio(results: suite.Results, folder: pathlib.Path) -> list[pathlib.Path]:
+    shown = any(results.best(row, suite.STANDARD) for row in results.rates)
+    return write({"asyncio": asyncio_figure(results)} if shown else {}, folder)
+
+
+def write(figures: dict[str, Figure], folder: pathlib.Path) -> list[pathlib.Path]:
     written = []
     for name, figure in figures.items():
         for ending in ("png", "svg"):

@@ -1,4 +1,4 @@
-"""pyev's benchmarks: libev's own, and one operation at a time.
+"""pyev's benchmarks: libev's own, one operation at a time, and asyncio's table of rows.
 
 Contenders are interleaved: in every round each runs once, in a fresh process pinned to one core,
 and what counts is the best of all rounds. The median of the rounds tells how much the machine
@@ -15,8 +15,15 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
+import loops
 import report
+import rows
+import suite
+import suite_report
+from launch import Core, Failed
 from report import CONTENDERS, ROWS, Results, Row
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,6 +32,7 @@ HERE = pathlib.Path(__file__).parent
 EVENTS = 5000  # in a run, at least: short runs, so that some of them nobody disturbs
 RUNS = 12
 QUICK_RUNS = 5
+SUITES = ("libev", "operations", "asyncio")
 
 
 def parse_row(text: str) -> Row:
@@ -35,13 +43,67 @@ def parse_row(text: str) -> Row:
     return row
 
 
+def some_of(what: str, known: "list[str] | tuple[str, ...]") -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        chosen = text.split(",")
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(
+                    f"no {what} {name!r}; there are {', '.join(known)}"
+                )
+        return chosen
+
+    return parse
+
+
+def parse_rows(text: str) -> list[str]:
+    """Rows and families of rows, in the order of the table."""
+    known = rows.load()
+    chosen = set(some_of("row or family", [*rows.FAMILIES, *known])(text))
+    return [name for name, row in known.items() if {name, row.family} & chosen]
+
+
 def parse_arguments() -> argparse.Namespace:
+    families: dict[str, list[str]] = {family: [] for family in rows.FAMILIES}
+    for row in rows.load().values():
+        families[row.family].append(row.name)
+    listing = "\n".join(f"  {family}: {', '.join(names)}" for family, names in families.items())
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=f"Rows of the asyncio suite, by family:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="two short rounds: is all in place?")
-    add("--rounds", type=int, help="how often each contender runs (8; quick: 2)")
+    add("--quick", action="store_true", help="few short rounds: is all in place?")
+    add("--rounds", type=int, help="how often each contender runs (8, asyncio 5; quick: 2 and 1)")
+    add(
+        "--suite",
+        type=some_of("suite", SUITES),
+        default=list(SUITES),
+        metavar="NAME,...",
+        help=f"of {','.join(SUITES)}; all of them by default",
+    )
+    add(
+        "--rows",
+        type=parse_rows,
+        default=list(rows.load()),
+        metavar="NAME,...",
+        help="rows or families of the asyncio suite, listed below; all of them by default",
+    )
+    add(
+        "--loops",
+        type=some_of("loop", list(loops.LOOPS)),
+        default=list(loops.LOOPS),
+        metavar="NAME,...",
+        help=f"of {','.join(loops.LOOPS)}; by default those that are installed",
+    )
+    add(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="what the asyncio suite counts: cpu, processor time, is for a machine in use, "
+        "and blind to waiting (wall)",
+    )
     add(
         "--pairs",
         type=lambda text: [parse_row(one) for one in text.split(",")],
@@ -51,12 +113,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     add(
         "--contenders",
-        type=lambda text: text.split(","),
+        type=some_of("contender", list(CONTENDERS)),
         default=list(CONTENDERS),
         metavar="NAME,...",
-        help=f"of {','.join(CONTENDERS)}; all of them by default",
+        help=f"of libev's benchmark, of {','.join(CONTENDERS)}; all of them by default",
     )
-    add("--only", choices=["libev", "operations"], help="one of the two benchmarks")
     add(
         "--peer",
         metavar="NAME=FOLDER",
@@ -68,26 +129,20 @@ def parse_arguments() -> argparse.Namespace:
     add("--output", type=pathlib.Path, default=HERE / "results", help="folder (bench/results)")
     add("--no-plot", action="store_true", help="no matplotlib")
     arguments = parser.parse_args()
-    for name in arguments.contenders:
-        if name not in CONTENDERS:
-            parser.error(f"no contender {name!r}; there are {', '.join(CONTENDERS)}")
     if any("=" not in peer for peer in arguments.peer):
         parser.error("--peer needs NAME=FOLDER")
     return arguments
 
 
-class Failed(Exception):
-    """A contender that cannot run here; the message is the last line it said."""
-
-
 class Bench:
-    def __init__(self, arguments: argparse.Namespace, folder: str) -> None:
+    """libev's benchmark and the operations."""
+
+    def __init__(self, arguments: argparse.Namespace, core: Core, folder: str) -> None:
         quick = arguments.quick
         self.rounds = arguments.rounds or (2 if quick else 8)
         self.runs = QUICK_RUNS if quick else RUNS
-        self.cpu = max(os.sched_getaffinity(0)) if arguments.cpu is None else arguments.cpu
+        self.core = core
         self.floor = pathlib.Path(folder, "libev_bench")
-        self.folders = dict(peer.split("=", 1) for peer in arguments.peer)
         self.results = Results()
 
     def build(self) -> None:
@@ -98,34 +153,9 @@ class Bench:
         if done.returncode:
             sys.exit(f"{' '.join(command)}\n{done.stderr}\nlibev's headers: apt install libev-dev")
 
-    def output(self, command: list[str], folder: str | None = None) -> str:
-        """What a program prints, run on the measuring core with libev's defaults."""
-        environment = {key: value for key, value in os.environ.items() if key != "LIBEV_FLAGS"}
-        if folder:
-            environment["PYTHONPATH"] = folder
-        elsewhere = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {self.cpu})  # inherited: the contender never runs anywhere else
-        try:
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        except FileNotFoundError as error:
-            raise Failed(str(error)) from error
-        finally:
-            os.sched_setaffinity(0, elsewhere)
-        output, errors = process.communicate()
-        if process.returncode:
-            raise Failed((errors.strip().splitlines() or [f"exit {process.returncode}"])[-1])
-        return output
-
     def pass_tokens(self, name: str, row: Row) -> list[float]:
         """One contender's nanoseconds per event, run by run."""
         base = name.partition("@")[0]
-        peer = name.partition("@")[2]
         events = max(EVENTS, 2 * row.pairs)
         sizes = [str(row.pairs), str(row.active), str(events), str(self.runs)]
         match base:
@@ -135,45 +165,49 @@ class Bench:
                 command = ["perl", str(HERE / "libev_bench.pl"), *sizes]
             case _:
                 command = [sys.executable, str(HERE / "pairs.py"), base, *sizes]
-        found: list[float] = json.loads(self.output(command, self.folders.get(peer)))
+        found: list[float] = json.loads(self.core.output(command, name))
         return found
 
     def operate(self, peer: str) -> dict[str, list[float]]:
         command = [sys.executable, str(HERE / "operations.py"), "--samples", str(self.runs)]
-        found: dict[str, list[float]] = json.loads(self.output(command, self.folders.get(peer)))
+        found: dict[str, list[float]] = json.loads(self.core.output(command, f"pyev@{peer}"))
         return found
 
     def run(self, rows: list[Row], contenders: list[str], with_operations: bool) -> None:
-        contenders = contenders + [f"pyev@{peer}" for peer in self.folders if rows]
-        peers = ["", *self.folders] if with_operations else []
+        contenders = contenders + [f"pyev@{peer}" for peer in self.core.folders if rows]
+        peers = ["", *self.core.folders] if with_operations else []
         total = self.rounds * (len(rows) * len(contenders) + len(peers))
-        columns = (
-            TextColumn("{task.description:<32}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, transient=True) as progress:
-            task = progress.add_task("", total=total)
+        with progress() as bar:
+            task = bar.add_task("", total=total)
             for turn in range(self.rounds):
                 # Another one goes first each time.
                 order = contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]
                 for row in rows:
                     for name in order:
-                        progress.update(task, description=f"{name}, {row}")
+                        bar.update(task, description=f"{name}, {row}")
                         if name not in self.results.missing:
                             try:
                                 self.results.add(row, name, self.pass_tokens(name, row))
                             except Failed as error:
                                 self.results.missing[name] = str(error)
-                        progress.advance(task)
+                        bar.advance(task)
                 for peer in peers:
-                    progress.update(task, description=f"operations {peer}")
+                    bar.update(task, description=f"operations {peer}")
                     try:
                         self.results.add_operations(peer, self.operate(peer))
                     except Failed as error:
                         self.results.missing[f"operations {peer}".strip()] = str(error)
-                    progress.advance(task)
+                    bar.advance(task)
+
+
+def progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+    )
 
 
 def raise_limit(rows: list[Row]) -> None:
@@ -193,10 +227,10 @@ def processor() -> str:
     return platform.processor()
 
 
-def describe(bench: Bench) -> dict[str, str]:
+def describe(core: Core) -> dict[str, str]:
     facts = "import pyev; print(pyev.__version__, '%d.%d' % pyev.abi_version())"
     try:
-        ours, libev = bench.output([sys.executable, "-c", facts]).split()
+        ours, libev = core.output([sys.executable, "-c", facts]).split()
     except Failed as error:
         sys.exit(f"pyev: {error}")
     return {
@@ -209,31 +243,70 @@ def describe(bench: Bench) -> dict[str, str]:
     }
 
 
+def run_engine(
+    arguments: argparse.Namespace, core: Core, machine: dict[str, str], folder: str
+) -> Results:
+    rows = arguments.pairs if "libev" in arguments.suite else []
+    if rows:
+        raise_limit(rows)
+    bench = Bench(arguments, core, folder)
+    bench.results.machine = machine
+    if rows and {"c", "c-plain"} & set(arguments.contenders):
+        bench.build()
+    bench.run(rows, arguments.contenders, "operations" in arguments.suite)
+    return bench.results
+
+
+def run_asyncio(
+    arguments: argparse.Namespace, core: Core, machine: dict[str, str], folder: str
+) -> suite.Results:
+    measured = suite.Suite(core, arguments.rows, arguments.loops, arguments.quick, arguments.clock)
+    measured.results.machine = machine
+    measured.prepare(pathlib.Path(folder))
+    rounds = arguments.rounds or (1 if arguments.quick else 5)
+    with progress() as bar:
+        task = bar.add_task("", total=rounds * measured.steps())
+
+        def tell(what: str) -> None:
+            bar.update(task, description=what, advance=1)
+
+        try:
+            for turn in range(rounds):
+                measured.round(turn, tell)
+        except KeyboardInterrupt:
+            pass  # what there is by then is shown
+    return measured.results
+
+
 def main() -> None:
     arguments = parse_arguments()
     console = Console()
     if not console.is_terminal:
-        console = Console(width=170)  # a log has no edge to wrap at
-    rows = [] if arguments.only == "operations" else arguments.pairs
-    if rows:
-        raise_limit(rows)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(arguments, folder)
-        bench.results.machine = describe(bench)
-        if rows and {"c", "c-plain"} & set(arguments.contenders):
-            bench.build()
-        busy = os.getloadavg()[0]
-        if busy > 0.5 * len(os.sched_getaffinity(0)):
-            console.print(f"[yellow]The machine is busy (load {busy:.1f}): expect noise.")
-        bench.run(rows, arguments.contenders, arguments.only != "libev")
-    results = bench.results
-    report.show(results, console)
+        console = Console(width=220)  # a log has no edge to wrap at
+    core = Core(arguments.cpu, dict(peer.split("=", 1) for peer in arguments.peer))
+    machine = describe(core)
+    busy = os.getloadavg()[0]
+    if busy > 0.5 * len(os.sched_getaffinity(0)):
+        console.print(f"[yellow]The machine is busy (load {busy:.1f}): expect noise.")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    written = [results.save(arguments.output / "results.json")]
-    if not arguments.no_plot:
-        import plot
+    written: list[Any] = []
+    with tempfile.TemporaryDirectory() as folder:
+        if {"libev", "operations"} & set(arguments.suite):
+            results = run_engine(arguments, core, machine, folder)
+            report.show(results, console)
+            written.append(results.save(arguments.output / "results.json"))
+            if not arguments.no_plot:
+                import plot
 
-        written += plot.save(results, arguments.output)
+                written += plot.save(results, arguments.output)
+        if "asyncio" in arguments.suite:
+            found = run_asyncio(arguments, core, machine, folder)
+            suite_report.show(found, console)
+            written += suite_report.save(found, arguments.output)
+            if not arguments.no_plot:
+                import plot
+
+                written += plot.save_asyncio(found, arguments.output)
     console.print("Written:", *(os.path.relpath(path) for path in written), sep="\n  ")
 
 

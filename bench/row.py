@@ -1,0 +1,137 @@
+"""One row of asyncio's table on one loop, in a fresh process; bench/suite.py starts it.
+
+Prints `{"wall": [...], "cpu": [...]}`, sample by sample: units per second of the clock, and of
+processor time with that of children that were waited for.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import pathlib
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import loops
+import rows
+from rows import Row, Stage
+
+Rates = dict[str, list[float]]
+FREED = 8 << 20
+
+
+def processor_time() -> float:
+    ours = resource.getrusage(resource.RUSAGE_SELF)
+    theirs = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ours.ru_utime + ours.ru_stime + theirs.ru_utime + theirs.ru_stime
+
+
+class Clock:
+    """Times turns of a row's work, which is called by the caller: awaited or not."""
+
+    def __init__(self, row: Row, seconds: float) -> None:
+        self.batch = row.batch
+        self.seconds = seconds
+        self.turns = 1
+        self.calibrated = False
+        self.rates: Rates = {"wall": [], "cpu": []}
+
+    def start(self) -> None:
+        self.cpu = processor_time()
+        self.wall = time.perf_counter()
+
+    def stop(self) -> None:
+        wall = time.perf_counter() - self.wall
+        cpu = processor_time() - self.cpu
+        if self.calibrated:
+            units = self.turns * self.batch
+            self.rates["wall"].append(units / wall)
+            # Clocks of processor time may be coarser than a sample is long.
+            self.rates["cpu"].append(units / max(cpu, 1e-6))
+        elif wall > self.seconds / 4:
+            self.turns = max(1, round(self.turns * self.seconds / wall))
+            self.calibrated = True
+        else:
+            self.turns *= 2
+
+
+async def time_work(work: rows.Work, clock: Clock, samples: int) -> None:
+    while len(clock.rates["wall"]) < samples:
+        clock.start()
+        await work(clock.turns)
+        clock.stop()
+
+
+def time_plain(work: rows.PlainWork, clock: Clock, samples: int) -> None:
+    while len(clock.rates["wall"]) < samples:
+        clock.start()
+        work(clock.turns)
+        clock.stop()
+
+
+def measure(row: Row, stage: Callable[..., Stage], samples: int, seconds: float) -> Rates:
+    clock = Clock(row, seconds)
+
+    async def main() -> Rates:
+        found = await row.prepare(stage(asyncio.get_running_loop()))
+        if row.kind == "figure":
+            return {"wall": [found], "cpu": [found]}
+        gc.collect()
+        gc.freeze()  # collections go on, but not over what was there before
+        await time_work(found, clock, samples)
+        return clock.rates
+
+    if row.kind in ("plain", "figure plain"):
+        found = row.prepare(stage(None))
+        if row.kind == "figure plain":
+            return {"wall": [found], "cpu": [found]}
+        time_plain(found, clock, samples)
+        return clock.rates
+    runner = asyncio.Runner(loop_factory=stage(None).factory)
+    rates = runner.run(main())
+    finish(rates)  # without closing the loop: some cannot
+    return rates
+
+
+def use_heap() -> None:
+    """Frees a large block, as any program has that has run for a while.
+
+    glibc maps large blocks and gives each back, until a larger one has been freed: a loop that reads
+    into 256 KiB pays page faults for every read, or not, by what else the program ever did. That
+    is a factor of five, and no loop should win or lose by an import.
+    """
+    block = bytearray(FREED)
+    del block
+
+
+def finish(rates: Rates) -> None:
+    json.dump(rates, sys.stdout)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("loop")
+    parser.add_argument("row")
+    parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.05, help="length of a sample (0.05)")
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("."))
+    arguments = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+    use_heap()
+    factory = loops.factory(arguments.loop)
+
+    def stage(loop: asyncio.AbstractEventLoop) -> Stage:
+        return Stage(loop, factory, arguments.loop, arguments.folder)
+
+    row = rows.load()[arguments.row]
+    finish(measure(row, stage, arguments.samples, arguments.seconds))
+
+
+if __name__ == "__main__":
+    main()

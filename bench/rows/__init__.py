@@ -1,0 +1,78 @@
+"""What is measured of an asyncio loop: a row each, the same lines for every loop.
+
+A row is a function that prepares, and returns what does the work a number of times: a coroutine
+function on the running loop, or a plain one for work that needs no running loop. Either checks that
+the work was done. Nothing has to be cleaned up, since each measurement is a process of its own that
+ends without ceremony. A few rows measure something else than time: they return the figure.
+"""
+
+import asyncio
+import importlib
+import pathlib
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from loops import Factory
+
+FAMILIES = (
+    "scheduling",
+    "descriptors",
+    "sockets",
+    "streams",
+    "tls",
+    "datagrams",
+    "processes",
+    "memory",
+    "http",
+)
+
+Work = Callable[[int], Awaitable[None]]  # does that many turns
+PlainWork = Callable[[int], None]
+
+
+class Stage(NamedTuple):
+    """Where a row plays."""
+
+    loop: asyncio.AbstractEventLoop  # running, but for plain rows
+    factory: Factory
+    name: str  # of the kind of loop: to start a program with it, not to make a difference
+    folder: pathlib.Path  # for files; has the certificate too
+
+
+class Row(NamedTuple):
+    name: str
+    what: str
+    family: str
+    prepare: Callable[[Stage], Any]
+    kind: str  # "work", "plain", "figure"
+    unit: str
+    batch: float  # units in a turn
+    floor: tuple[str, ...]  # the arguments of the same work in C
+
+
+ROWS: dict[str, Row] = {}
+
+
+def row(
+    what: str,
+    *,
+    kind: str = "work",
+    unit: str = "/s",
+    batch: float = 1,
+    floor: tuple[str, ...] = (),
+) -> Callable[[Any], Any]:
+    def add(prepare: Any) -> Any:
+        family = prepare.__module__.rpartition(".")[2]
+        name = prepare.__name__
+        assert name not in ROWS
+        ROWS[name] = Row(name, what, family, prepare, kind, unit, batch, floor)
+        return prepare
+
+    return add
+
+
+def load() -> dict[str, Row]:
+    """All rows, in the order of the table."""
+    for family in FAMILIES:
+        importlib.import_module(f"rows.{family}")
+    return ROWS

@@ -1,0 +1,102 @@
+"""The benchmarks' harness: a few rows from start to end, and what it makes of failures."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports one of its modules."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(BENCH / "run.py"), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="builds the floors")
+def test_a_quick_run_of_a_few_rows(tmp_path: Path) -> None:
+    rows = ["call_soon", "new_loop", "tcp_echo_64", "idle_tcp"]
+    options = ["--suite", "asyncio", "--rows", ",".join(rows), "--loops", "pyev,asyncio"]
+    done = run(*options, "--quick", "--no-plot", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "asyncio.json").read_text())
+    assert set(found["loops"]) == {"pyev", "asyncio"}
+    assert set(found["rows"]) == set(rows)
+    for name, row in found["rows"].items():
+        assert row["failed"] == {}
+        floor = {"C"} if name == "tcp_echo_64" else set()
+        assert set(row["rates"]) == {"pyev", "asyncio"} | floor
+        for rates in row["rates"].values():
+            assert len(rates["wall"]) == len(rates["cpu"]) == 1
+            assert rates["wall"][0] > 0 < rates["cpu"][0]
+    assert "TCP echo 64 B" in done.stdout
+    assert "| TCP echo 64 B" in (tmp_path / "asyncio.md").read_text()
+
+
+@pytest.mark.parametrize("option", ["--rows", "--loops", "--suite"])
+def test_what_is_not_there_is_named(option: str) -> None:
+    done = run(option, "nonsense")
+    assert done.returncode == 2
+    assert "'nonsense'; there are " in done.stderr
+
+
+def test_help_lists_the_rows(bench: Any) -> None:
+    said = run("--help").stdout
+    for name, row in bench("rows").load().items():
+        assert name in said
+        assert row.family in said
+
+
+def test_a_program_that_hangs_is_killed_with_its_children(bench: Any) -> None:
+    launch = bench("launch")
+    program = "import subprocess; subprocess.run(['sleep', '1000'])"
+    with pytest.raises(launch.Failed, match=r"^not done in 0\.5 s$"):
+        launch.Core(None, {}).output([sys.executable, "-c", program], limit=0.5)
+
+
+def test_a_program_that_fails_says_why(bench: Any) -> None:
+    launch = bench("launch")
+    with pytest.raises(launch.Failed, match=r"^ValueError: no good$"):
+        launch.Core(None, {}).output([sys.executable, "-c", "raise ValueError('no good')"])
+
+
+def test_ratios_means_and_failures(bench: Any) -> None:
+    suite = bench("suite")
+    results = suite.Results(versions={"pyev": "", "asyncio": "", "uvloop": "1", "rloop": "2"})
+    for row, rates in {
+        "call_soon": {"pyev": 8.0, "asyncio": 1.0, "uvloop": 4.0, "rloop": 2.0},
+        "sleep_0": {"pyev": 2.0, "asyncio": 1.0, "uvloop": 2.0, "rloop": 4.0},
+    }.items():
+        for name, rate in rates.items():
+            for found in (rate / 2, rate):
+                results.add(row, name, {"wall": [found], "cpu": [found]})
+    assert results.best_peer("call_soon") == "uvloop"
+    assert results.ratio("sleep_0", "pyev", results.best_peer("sleep_0")) == 0.5
+    assert results.mean("pyev", results.best_peer) == pytest.approx((1.0, 2))
+    assert results.noise() == pytest.approx(1 / 3)
+
+    # A loop that failed in a later round has no figure any more.
+    results.failed["sleep_0"] = {"rloop": "not done in 30 s"}
+    assert results.best_peer("sleep_0") == "uvloop"
+    report = bench("suite_report")
+    head, (first, second) = report.rows_table(results)
+    assert second[head.index("rloop")] == "failed"
+    assert first[head.index("uvloop")] == "**4.0**"
+    assert any("sleep_0 on rloop" in line for line in report.explain(results))
