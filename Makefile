@@ -11,7 +11,7 @@ native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
 .PHONY: help run build dev test conformance lint format asan bench docs clean
 help:
-	@echo 'make run      install what is missing, build, and run examples/service.py'
+	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
 	@echo "make conformance  CPython's own tests of asyncio, on our event loop"
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too'
@@ -28,6 +28,7 @@ help:
 run:
 	@$(environment) .venv examples
 	@$(bin)/python examples/service.py $(ARGS)
+	@$(bin)/python examples/service_aio.py $(ARGS)
 
 build:
 	@$(environment) .venv

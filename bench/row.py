@@ -99,9 +99,9 @@ def measure(row: Row, stage: Callable[..., Stage], samples: int, seconds: float)
 def use_heap() -> None:
     """Frees a large block, as any program has that has run for a while.
 
-    glibc maps large blocks and gives each back, until a larger one has been freed: a loop that reads
-    into 256 KiB pays page faults for every read, or not, by what else the program ever did. That
-    is a factor of five, and no loop should win or lose by an import.
+    glibc maps large blocks and gives each back, until a larger one has been freed: a loop that
+    reads into 256 KiB pays page faults for every read, or not, by what else the program ever did.
+    That is a factor of five, and no loop should win or lose by an import.
     """
     block = bytearray(FREED)
     del block

@@ -2,60 +2,21 @@
 """A small price service on one pyev loop, with clients of its own, shown live.
 
 It uses every watcher there is, ends by itself, and says so if one saw less than it should have.
+service_aio.py is the same service on asyncio's transports, with watchers beside them.
 """
 
 import argparse
-import os
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from quotes.command import BACKENDS, execute, title
 from quotes.ledger import Ledger
 from quotes.service import Service
-from quotes.view import View, choose
+from quotes.view import View
 
 import pyev
-
-BACKENDS = {
-    "auto": pyev.EVFLAG_AUTO,
-    "select": pyev.EVBACKEND_SELECT,
-    "poll": pyev.EVBACKEND_POLL,
-    "epoll": pyev.EVBACKEND_EPOLL,
-    "linuxaio": pyev.EVBACKEND_LINUXAIO,
-    "io_uring": pyev.EVBACKEND_IOURING,
-    "kqueue": pyev.EVBACKEND_KQUEUE,
-    "port": pyev.EVBACKEND_PORT,
-}
-
-
-def seconds(text: str) -> float:
-    value = float(text)
-    if not 2.0 <= value <= 3600.0:
-        raise ValueError
-    return value
-
-
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit status: 0; 1 if a watcher saw less than it should have; 2 if the backend is\n"
-        "missing; 130 after Ctrl-C, 143 after SIGTERM.",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=seconds,
-        default=10.0,
-        metavar="N",
-        help="how long to run, 2 or more (default: 10)",
-    )
-    parser.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="libev's backend (default: auto)"
-    )
-    parser.add_argument("--plain", action="store_true", help="lines, also on a terminal")
-    return parser.parse_args(arguments)
 
 
 def inner_loop(stack: ExitStack) -> pyev.Loop | None:
@@ -76,40 +37,18 @@ def run(options: argparse.Namespace, view: View, ledger: Ledger) -> int | None:
         inner = inner_loop(stack)
         loop = stack.enter_context(pyev.Loop(BACKENDS[options.backend], debug=True))
         service = Service(loop, inner, ledger, stack, directory, options.seconds, view.refresh)
-        names = {flag: name for name, flag in BACKENDS.items()}
-        version = ".".join(map(str, pyev.abi_version()))
-        view.open(ledger, f"pyev {pyev.__version__}, libev {version}, {names[loop.backend]}")
+        view.open(ledger, title(loop, "every watcher"))
         loop.start()
     return service.caught
 
 
+def summary(ledger: Ledger) -> str:
+    kinds = len({row.kind for row in ledger.rows})
+    return f"Watchers of {kinds} kinds saw {ledger.total():,} events"
+
+
 def main() -> int:
-    options = parse()
-    view = choose(options.plain)
-    ledger = Ledger(view.tell)
-    began = time.monotonic()
-    try:
-        caught = run(options, view, ledger)
-    except pyev.Error as error:
-        print(f"service: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # Before its Signal watcher was there.
-        return 130
-    except BrokenPipeError:  # Nobody reads us any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    if caught is not None:
-        print(f"Interrupted after {time.monotonic() - began:.1f} s, and tidied up.")
-        return 128 + caught
-    for row in ledger.short():
-        print(
-            f"service: {row.kind} ({row.what}) saw {row.seen}, should have seen {row.least}",
-            file=sys.stderr,
-        )
-    if ledger.short():
-        return 1
-    print(f"Every watcher saw what it should have, in {time.monotonic() - began:.1f} s.")
-    return 0
+    return execute(__doc__, run, summary)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The live table, by rich."""
 
+import time
 from collections import deque
 
 from rich.box import SIMPLE_HEAD
@@ -43,7 +44,7 @@ class LiveView:
         self.console = Console(highlight=False)
         self.activities = [Activity() for _ in ledger.rows]
         self.refreshes = 0
-        self.done = 0.0
+        self.done = self.not_before = 0.0
         # Refreshed by the service's Timer: no thread of rich's beside the loop.
         self.live = Live(self.whole(), console=self.console, auto_refresh=False)
         self.live.start()
@@ -57,8 +58,11 @@ class LiveView:
         if self.refreshes % REFRESHES == 0:
             for row, activity in zip(self.ledger.rows, self.activities, strict=True):
                 activity.sample(row.seen)
-        if self.live is not None:
+        began = time.monotonic()
+        if self.live is not None and began >= self.not_before:
             self.live.update(self.whole(), refresh=True)
+            # On a busy machine, drawing must leave as much time for everything else.
+            self.not_before = 2 * time.monotonic() - began
 
     def close(self) -> None:
         if self.live is not None:
@@ -80,18 +84,24 @@ class LiveView:
             title=self.title,
             title_style="bold",
             box=SIMPLE_HEAD,
+            show_edge=False,  # A terminal of 24 lines has room for all.
             expand=True,
             pad_edge=False,
             padding=(0, 1, 0, 0),
             header_style="dim",
         )
-        table.add_column("watcher", style="bold cyan", no_wrap=True)
+        table.add_column(self.ledger.rows[0].side, style="bold cyan", no_wrap=True)
         table.add_column("waits for", no_wrap=True)
         table.add_column("seen", justify="right", no_wrap=True, min_width=6)
         table.add_column("", no_wrap=True, width=1)
         table.add_column("lately", no_wrap=True, width=BARS)
         table.add_column("last", style="dim", no_wrap=True, ratio=1)
-        for row, activity in zip(self.ledger.rows, self.activities, strict=True):
+        for index, (row, activity) in enumerate(
+            zip(self.ledger.rows, self.activities, strict=True)
+        ):
+            if index and self.ledger.begins(index):
+                table.add_section()
+                table.add_row(Text(row.side, style="not bold dim default"))
             table.add_row(
                 row.kind,
                 row.what,

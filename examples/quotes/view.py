@@ -52,8 +52,9 @@ class PlainView:
     def close(self) -> None:
         if self.ledger is None or self.unread:
             return
-        print(f"\n{'watcher':<9}  {'waits for':<24}  {'seen':>8}  {'at least':>8}")
-        for row in self.ledger.rows:
+        for index, row in enumerate(self.ledger.rows):
+            if self.ledger.begins(index):
+                print(f"\n{row.side:<9}  {'waits for':<24}  {'seen':>8}  {'at least':>8}")
             mark = "ok" if not row.short else "" if self.ledger.cut_off else "short"
             print(f"{row.kind:<9}  {row.what:<24}  {row.seen:>8}  {row.least:>8}  {mark}".rstrip())
 
