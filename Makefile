@@ -13,7 +13,7 @@ native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
-	@echo "make conformance  CPython's own tests of asyncio, on our event loop"
+	@echo "make conformance  CPython's own tests of asyncio, on our event loop and on others"
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too'
 	@echo 'make lint     formatting, style, types and layers'
 	@echo 'make format   let the formatters have their way'
@@ -41,8 +41,9 @@ test:
 	@$(bin)/python $(pytest) $(ARGS)
 
 conformance:
-	@$(environment) .venv test
-	@$(bin)/python tools/conformance.py $(ARGS)
+	@$(environment) .venv test --testsuite
+	@$(environment) .venv-loops loops --no-pyev
+	@$(bin)/python tools/conformance.py --peers .venv-loops/bin/python $(ARGS)
 
 faults:
 	@$(environment) .venv test
@@ -75,6 +76,6 @@ docs:
 	@NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict $(ARGS)
 
 clean:
-	rm -rf build dist site .venv .venv-asan .venv-bench
+	rm -rf build dist site .venv .venv-asan .venv-bench .venv-loops
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Makes a virtual environment with what a make word needs, and pyev itself built into it.
 
-    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--bench]
+    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--bench] [--testsuite]
 
 A GROUP is a dependency group of pyproject.toml. `--bench` adds what pyev is measured beside, each
 where it exists for this interpreter. What only a system package can give (a compiler, headers) is
@@ -79,7 +79,14 @@ def has_perl_ev() -> bool:
     return perl is not None and succeeds(perl, "-MEV", "-e1")
 
 
-def missing_packages(*, build: bool) -> list[str]:
+def has_testsuite() -> bool:
+    try:
+        return importlib.util.find_spec("test.test_asyncio") is not None
+    except ImportError:
+        return False
+
+
+def missing_packages(*, build: bool, testsuite: bool) -> list[str]:
     """The Debian packages that would give what this machine lacks."""
     python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     needs = [(f"{python}-venv", importlib.util.find_spec("ensurepip") is not None)]
@@ -90,6 +97,8 @@ def missing_packages(*, build: bool) -> list[str]:
             (f"{python}-dev", (include / "Python.h").is_file()),
             ("libev-dev", has_header("ev.h")),
         ]
+    if testsuite:
+        needs.append((f"lib{python}-testsuite", has_testsuite()))
     return [package for package, found in needs if not found]
 
 
@@ -240,10 +249,11 @@ def main() -> None:
     parser.add_argument("--no-pyev", action="store_true", help="without building pyev")
     parser.add_argument("--sanitize", action="store_true", help="with the sanitizers")
     parser.add_argument("--bench", action="store_true", help="with what pyev is measured beside")
+    parser.add_argument("--testsuite", action="store_true", help="and CPython's own tests")
     arguments = parser.parse_args()
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    packages = missing_packages(build=not arguments.no_pyev)
+    packages = missing_packages(build=not arguments.no_pyev, testsuite=arguments.testsuite)
     wishes = missing_wishes() if arguments.bench else []
     if (packages or wishes) and INSTALLED not in os.environ:
         install_packages(packages, wishes)
