@@ -131,6 +131,8 @@ def each_test(suite: Any) -> Iterator[Any]:
 def child(loop: str, module: str, report: Path, only: list[str]) -> None:
     if loop != "asyncio":
         put_in_place(loop_class(loop))
+    # A shell's background jobs ignore it, and the tests of Ctrl-C would hang.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # As regrtest has it: no network.
     vars(importlib.import_module("test.support"))["use_resources"] = []
     done = {name for name, _, _ in read(report)}
