@@ -341,12 +341,13 @@ def print_tables(results: Results, versions: dict[str, str]) -> None:
         total = sum(map(count, found.values()), Counter())
         row = "".join(f"{total[outcome]:9}" for outcome in OUTCOMES)
         print(f"{f'{loop} {versions[loop]}':28}{row}")
-    print(f"\n{'failed, hung or crashed':28}" + "".join(f"{loop:>9}" for loop in results))
+    head = f"\n{'failed, hung or crashed':28}" + "".join(f"{loop:>9}" for loop in results) + "\n"
     for name in next(iter(results.values())):
         counts = [count(found[name]) for found in results.values()]
         bad = [sum(outcomes[outcome] for outcome in BAD) for outcomes in counts]
         if any(bad):
-            print(f"{short(name):28}" + "".join(f"{number or '':>9}" for number in bad))
+            print(f"{head}{short(name):28}" + "".join(f"{number or '':>9}" for number in bad))
+            head = ""
 
 
 def print_tracebacks(loop: str, found: dict[str, Found], only: list[str] | None) -> None:
