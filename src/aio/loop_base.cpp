@@ -299,10 +299,10 @@ bool LoopBase::poll_events(bool block) {
     return loop()->run(block ? EVRUN_ONCE : EVRUN_NOWAIT);
 }
 
-bool LoopBase::turn(bool& poll) {
+bool LoopBase::turn() {
     bool busy = stopping_ || !ready_.empty();
-    if (poll || !busy || stopping_ || since_poll_ >= kBurst) {
-        poll = false;
+    if (poll_ || !busy || stopping_ || since_poll_ >= kBurst) {
+        poll_ = false;
         if (!poll_events(!busy)) return false;
     }
     if (!collect_due()) return false;
@@ -321,13 +321,13 @@ Ref LoopBase::run() {
     if (running_) return py::raise(PyExc_RuntimeError, "This event loop is already running");
     if (!loop()->enter()) return {};
     Ref keep = Ref::borrow(object());
-    bool poll = true, done = false;
-    running_ = true;
+    bool done = false;
+    running_ = poll_ = true;
     thread_ = py::this_thread();
     ev_ref(loop()->ev());  // watchers do not decide when it ends
     {
         ev::Loop::Session session(loop());
-        while (turn(poll))
+        while (turn())
             if ((done = stopping_)) break;
     }
     disarm();

@@ -207,6 +207,7 @@ bool Stream::appended() {
 bool Stream::send() {
     constexpr int kVectors = 256;
     iovec vectors[kVectors];
+    loop()->poll_next();
     while (!queue_.empty()) {
         size_t bytes;
         int count = queue_.peek(vectors, kVectors, bytes);
@@ -223,6 +224,7 @@ bool Stream::send() {
 }
 
 bool Stream::send_now(const char* data, size_t size, size_t& sent) {
+    loop()->poll_next();
     iovec vector = {const_cast<char*>(data), size};
     ssize_t result = device().write(fd_, &vector, 1);
     if (result < 0 && !again(errno)) return write_failed(errno);
@@ -246,8 +248,13 @@ bool Stream::settle() {
     watch(watched() & ~EV_WRITE);
     end_empty_waiter(Name::set_result, Py_None);
     if (closing_) return lose(nullptr);
-    if (!eof_ || device().shut(fd_) == 0) return true;
+    if (!eof_ || shut_write()) return true;
     return fatal(errno, device().write_failed);
+}
+
+bool Stream::shut_write() {
+    loop()->poll_next();
+    return device().shut(fd_) == 0;
 }
 
 bool Stream::flush() {
@@ -274,7 +281,7 @@ bool Stream::resume_protocol() {
 Ref Stream::write_eof() {
     if (closing_ || eof_) return Ref::none();
     eof_ = true;
-    if (queue_.empty() && device().shut(fd_) != 0) return py::raise_errno(errno);
+    if (queue_.empty() && !shut_write()) return py::raise_errno(errno);
     return Ref::none();
 }
 

@@ -81,6 +81,7 @@ class Stream : public Transport {
     [[nodiscard]] bool write_ready();
     [[nodiscard]] bool send();
     [[nodiscard]] bool send_now(const char* data, size_t size, size_t& sent);
+    [[nodiscard]] bool shut_write();
     [[nodiscard]] bool write_failed(int number);
     [[nodiscard]] bool settle();
     [[nodiscard]] bool append(PyObject* data);

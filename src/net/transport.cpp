@@ -297,7 +297,10 @@ bool Transport::run_lost() {
 void Transport::close_descriptor() {
     int fd = std::exchange(fd_, -1);
     if (fd < 0) return;
-    if (loop_) loop()->transports().remove(fd, object());
+    if (loop_) {
+        loop()->transports().remove(fd, object());
+        loop()->poll_next();
+    }
     if (socket_) {
         Ref closed = Ref::steal(PyObject_CallMethod(socket_.get(), "close", nullptr));
         if (!closed) PyErr_WriteUnraisable(object());
