@@ -1,7 +1,15 @@
 """The native half of pyev: libev's loop and its watchers."""
 
 import os
-from asyncio import AbstractServer, BaseProtocol, Future, Handle, TimerHandle, Transport
+from asyncio import (
+    AbstractServer,
+    BaseProtocol,
+    DatagramTransport,
+    Future,
+    Handle,
+    TimerHandle,
+    Transport,
+)
 from collections.abc import Callable
 from contextvars import Context
 from socket import socket
@@ -85,6 +93,15 @@ def make_socket_transport(
     server: AbstractServer | None,
     /,
 ) -> Transport: ...
+def make_datagram_transport(
+    loop: LoopBase,
+    sock: socket,
+    protocol: BaseProtocol,
+    address: Any,
+    waiter: Future[None] | None,
+    extra: dict[str, Any] | None,
+    /,
+) -> DatagramTransport: ...
 def accept_connections(
     loop: LoopBase,
     protocol_factory: Callable[[], BaseProtocol],

@@ -182,6 +182,12 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self._ensure_fd_no_transport(sock)
         return _core.make_socket_transport(self, sock, protocol, waiter, extra, server)
 
+    def _make_datagram_transport(
+        self, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return _core.make_datagram_transport(self, sock, protocol, address, waiter, extra)
+
     def _start_serving(
         self,
         protocol_factory: Any,

@@ -49,8 +49,8 @@ class LoopBase : private ev::Driver {
     // Queues a transport, see Runnable.
     [[nodiscard]] bool push(Runnable* runnable, unsigned what);
     Transports& transports() { return transports_; }
-    // Something was sent or closed, and may come back to this very loop: the next turn polls, as all
-    // of asyncio's do.
+    // Something was sent or closed, and may come back to this very loop: the next turn polls, as
+    // all of asyncio's do.
     void poll_next() { poll_ = true; }
     // What is written now can wait for the turn's end: this thread is in a turn.
     bool in_turn() const { return thread_ == py::this_thread(); }
@@ -136,7 +136,7 @@ class LoopBase : private ev::Driver {
     bool stopping_ = false;
     bool running_ = false;
     bool own_clock_ = true;  // nobody has put another `time` in place
-    bool poll_ = false;  // the next turn polls
+    bool poll_ = false;      // the next turn polls
     unsigned since_poll_ = 0;
     double armed_ = 0;  // what timer_ waits for, when it is active
     ev_timer timer_;

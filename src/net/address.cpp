@@ -39,4 +39,44 @@ Ref to_python(const Address& address) {
                                     ntohl(in6->sin6_flowinfo), in6->sin6_scope_id));
 }
 
+// An int within `most`, without any conversion.
+static bool plain_int(PyObject* object, unsigned long most, unsigned long& result) {
+    if (!PyLong_CheckExact(object)) return false;
+    result = PyLong_AsUnsignedLong(object);
+    if (result <= most && !PyErr_Occurred()) return true;
+    PyErr_Clear();
+    return false;
+}
+
+bool from_python(PyObject* tuple, int family, Address& address) {
+    if (!PyTuple_CheckExact(tuple)) return false;
+    Py_ssize_t size = PyTuple_GET_SIZE(tuple);
+    if (size < 2 || size > (family == AF_INET6 ? 4 : 2)) return false;
+    unsigned long port, flow = 0, scope = 0;
+    PyObject* name = PyTuple_GET_ITEM(tuple, 0);
+    if (!PyUnicode_CheckExact(name) || !PyUnicode_IS_COMPACT_ASCII(name)) return false;
+    const char* host = reinterpret_cast<const char*>(PyUnicode_1BYTE_DATA(name));
+    if (strlen(host) != static_cast<size_t>(PyUnicode_GET_LENGTH(name))) return false;
+    if (!plain_int(PyTuple_GET_ITEM(tuple, 1), 0xffff, port)) return false;
+    if (family == AF_INET) {
+        auto* in = reinterpret_cast<sockaddr_in*>(&address.any);
+        *in = {};
+        in->sin_family = AF_INET;
+        in->sin_port = htons(static_cast<uint16_t>(port));
+        address.size = sizeof *in;
+        return inet_pton(AF_INET, host, &in->sin_addr) == 1;
+    }
+    if (family != AF_INET6) return false;
+    if (size > 2 && !plain_int(PyTuple_GET_ITEM(tuple, 2), 0xfffff, flow)) return false;
+    if (size > 3 && !plain_int(PyTuple_GET_ITEM(tuple, 3), 0xffffffff, scope)) return false;
+    auto* in6 = reinterpret_cast<sockaddr_in6*>(&address.any);
+    *in6 = {};
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(static_cast<uint16_t>(port));
+    in6->sin6_flowinfo = htonl(static_cast<uint32_t>(flow));
+    in6->sin6_scope_id = static_cast<uint32_t>(scope);
+    address.size = sizeof *in6;
+    return inet_pton(AF_INET6, host, &in6->sin6_addr) == 1;
+}
+
 }  // namespace pyev::net

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <cstring>
+
 #include "py/ref.hpp"
 
 namespace pyev::net {
@@ -21,10 +23,17 @@ struct Address {
     Address() : bytes{} {}
     // Whether to_python() knows the family.
     bool known() const;
+    bool operator==(const Address& other) const {
+        return size == other.size && std::memcmp(bytes, other.bytes, size) == 0;
+    }
 };
 
 // What the socket module gives for it: (host, port), (host, port, flowinfo, scope_id), a path, or
 // bytes where that is abstract. The family is one of those that are `known`.
 py::Ref to_python(const Address& address);
+
+// The sockaddr of a plain tuple with a numeric host and a port, for a socket of `family`. False
+// (and no exception): it is something else, and the socket module knows what to make of it.
+bool from_python(PyObject* tuple, int family, Address& address);
 
 }  // namespace pyev::net

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/datagram_transport.hpp"
 #include "net/socket_transport.hpp"
 
 namespace pyev::net {
@@ -42,6 +43,20 @@ static PyObject* make_socket_transport(PyObject* module, PyObject* const* values
     parts.extra = or_null(values[4]);
     parts.server = or_null(values[5]);
     return SocketTransport::make(state, parts).release();
+}
+
+static PyObject* make_datagram_transport(PyObject* module, PyObject* const* values,
+                                         Py_ssize_t count) {
+    auto& state = *static_cast<State*>(aio::State::of(module));
+    int fd;
+    if (!has("make_datagram_transport", count, 6)) return nullptr;
+    aio::LoopBase* loop = loop_of(state, values[0]);
+    if (!loop || !py::to_fd(values[1], fd)) return nullptr;
+    Transport::Parts parts = {loop, fd, values[2]};
+    parts.socket = values[1];
+    parts.waiter = or_null(values[4]);
+    parts.extra = or_null(values[5]);
+    return DatagramTransport::make(state, parts, values[3]).release();
 }
 
 // A connection has come in: its protocol is made and gets it. False: an exception is set.
@@ -111,6 +126,10 @@ PyMethodDef functions[] = {
         "make_socket_transport",
         "make_socket_transport(loop, sock, protocol, waiter, extra, server, /)\n--\n\n"
         "A transport on a connected, non-blocking socket."),
+    fast<make_datagram_transport>(
+        "make_datagram_transport",
+        "make_datagram_transport(loop, sock, protocol, address, waiter, extra, /)\n--\n\n"
+        "A transport on a non-blocking datagram socket."),
     fast<accept_connections>(
         "accept_connections",
         "accept_connections(loop, protocol_factory, sock, server, backlog, /)\n--\n\n"

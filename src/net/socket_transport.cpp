@@ -42,45 +42,14 @@ Ref SocketTransport::make(State& state, const Parts& parts) {
 }
 
 static PyMethodDef methods[] = {
-    py::fast<&Transport::get_extra_info>("get_extra_info",
-                                         R"(get_extra_info($self, name, default=None)
---
-
-What is known of the connection: 'socket', 'sockname', 'peername'.
-
-asyncio: BaseTransport.get_extra_info.)"),
     py::onearg<&Stream::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
 --
 
 Hand the connection over to another protocol. asyncio: BaseTransport.set_protocol.)"),
-    py::noargs<&Transport::get_protocol>("get_protocol", R"(get_protocol($self, /)
---
-
-The protocol; None once the connection is lost. asyncio: BaseTransport.get_protocol.)"),
-    py::noargs<&Transport::is_closing>("is_closing", R"(is_closing($self, /)
---
-
-Whether close() or abort() was called, or the connection ended. asyncio: BaseTransport.is_closing.)"),
     py::noargs<&Stream::close>("close", R"(close($self, /)
 --
 
 Stop reading, send what is written, then close. asyncio: BaseTransport.close.)"),
-    py::noargs<&Transport::abort>("abort", R"(abort($self, /)
---
-
-Close at once: what is not sent is dropped. asyncio: WriteTransport.abort.)"),
-    py::noargs<&Stream::is_reading>("is_reading", R"(is_reading($self, /)
---
-
-Whether the protocol gets what comes in. asyncio: ReadTransport.is_reading.)"),
-    py::noargs<&Stream::pause_reading>("pause_reading", R"(pause_reading($self, /)
---
-
-Let nothing more come in. asyncio: ReadTransport.pause_reading.)"),
-    py::noargs<&Stream::resume_reading>("resume_reading", R"(resume_reading($self, /)
---
-
-Let it come in again. asyncio: ReadTransport.resume_reading.)"),
     py::onearg<&Stream::write>("write", R"(write($self, data, /)
 --
 
@@ -107,18 +76,11 @@ True. asyncio: WriteTransport.can_write_eof.)"),
 How many unsent bytes pause the protocol, and how few resume it.
 
 Raises ValueError unless high >= low >= 0. asyncio: WriteTransport.set_write_buffer_limits.)"),
-    py::noargs<&Stream::get_write_buffer_limits>("get_write_buffer_limits",
-                                                 R"(get_write_buffer_limits($self, /)
---
-
-The pair (low, high), in bytes. asyncio: WriteTransport.get_write_buffer_limits.)"),
     py::noargs<&Stream::get_write_buffer_size>("get_write_buffer_size",
                                                R"(get_write_buffer_size($self, /)
 --
 
 How many written bytes the kernel has refused so far. asyncio: WriteTransport.get_write_buffer_size.)"),
-    py::onearg<&Transport::force_close_with>("_force_close",
-                                             "_force_close($self, exc, /)\n--\n\nasyncio's hook."),
     py::noargs<&Stream::make_empty_waiter>("_make_empty_waiter",
                                            "_make_empty_waiter($self, /)\n--\n\nA future, done "
                                            "when all is sent; no writes until then."),
@@ -127,19 +89,11 @@ How many written bytes the kernel has refused so far. asyncio: WriteTransport.ge
     {nullptr, nullptr, 0, nullptr},
 };
 
-static PyGetSetDef getset[] = {
-    py::get<&Transport::get_loop>("_loop", "The event loop; None once the connection is lost."),
-    py::get<&Transport::get_socket>("_sock", "The socket."),
-    py::get<&Transport::get_fd>("_sock_fd", "Its file descriptor."),
-    py::get<&Stream::get_protocol_paused>("_protocol_paused", "Whether writing is held back."),
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
-};
-
 const py::TypeInfo SocketTransport::kType = {
     "pyev.SocketTransport",
     "A connected stream socket: TCP, unix, or any other kind. asyncio: Transport.",
     methods,
-    getset,
+    Flow::kAttributes,
 };
 
 Ref SocketTransport::make_type(PyObject* module, PyObject* base) {
@@ -147,7 +101,7 @@ Ref SocketTransport::make_type(PyObject* module, PyObject* base) {
         static_cast<Py_ssize_t>(offsetof(Head, weakrefs)))
         return py::raise(PyExc_ImportError,
                          "asyncio's transports have another layout than expected");
-    Ref type = py::make_type<SocketTransport, true>(module, base);
+    Ref type = py::make_type<SocketTransport, true>(module, base, Flow::kMethods);
     Ref constants = Ref::steal(PyImport_ImportModule("asyncio.constants"));
     Ref modes, mode;
     if (type && constants)

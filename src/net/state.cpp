@@ -1,6 +1,7 @@
 // What the net layer keeps per interpreter.
 #include "net/state.hpp"
 
+#include "net/datagram_transport.hpp"
 #include "net/socket_transport.hpp"
 
 namespace pyev::net {
@@ -14,6 +15,8 @@ static constexpr const char* kNames[] = {
     "eof_received",
     "get_buffer",
     "buffer_updated",
+    "datagram_received",
+    "error_received",
     "pause_writing",
     "resume_writing",
     "close",
@@ -24,6 +27,8 @@ static constexpr const char* kNames[] = {
     "detach",
     "getsockname",
     "getpeername",
+    "send",
+    "sendto",
     "fileno",
     "socket",
     "sockname",
@@ -53,8 +58,15 @@ bool State::prepare(PyObject* module) {
     transport_socket = attribute("asyncio.trsock", "TransportSocket");
     socket_type = attribute("socket", "socket");
     if (!buffered_protocol || !transport_socket || !socket_type) return false;
-    Ref base = attribute("asyncio.transports", "_FlowControlMixin");
-    if (base) socket_transport = SocketTransport::make_type(module, base.get());
+    Ref flow = attribute("asyncio.transports", "_FlowControlMixin");
+    Ref datagrams = attribute("asyncio.transports", "DatagramTransport"), bases;
+    if (flow && datagrams) bases = Ref::steal(PyTuple_Pack(2, flow.get(), datagrams.get()));
+    if (!bases) return false;
+    if (reinterpret_cast<PyTypeObject*>(flow.get())->tp_basicsize !=
+        static_cast<Py_ssize_t>(offsetof(aio::Runnable::Head, weakrefs)))
+        return py::raise(PyExc_ImportError, "asyncio's transports have an unknown layout");
+    datagram_transport = DatagramTransport::make_type(module, bases.get());
+    if (datagram_transport) socket_transport = SocketTransport::make_type(module, flow.get());
     return static_cast<bool>(socket_transport);
 }
 

@@ -20,6 +20,8 @@ enum class Name {
     eof_received,
     get_buffer,
     buffer_updated,
+    datagram_received,
+    error_received,
     pause_writing,
     resume_writing,
     close,
@@ -30,6 +32,8 @@ enum class Name {
     detach,
     getsockname,
     getpeername,
+    send,
+    sendto,
     fileno,
     socket,
     sockname,
@@ -45,9 +49,9 @@ enum class Name {
 
 class State : public aio::State {
  public:
-    py::Ref socket_transport;                     // types of ours
-    py::Ref buffered_protocol, transport_socket;  // asyncio's
-    py::Ref socket_type;                          // socket.socket
+    py::Ref socket_transport, datagram_transport;  // types of ours
+    py::Ref buffered_protocol, transport_socket;   // asyncio's
+    py::Ref socket_type;                           // socket.socket
     std::array<py::Ref, static_cast<size_t>(Name::count)> names;
 
     PyObject* name(Name name) const { return names[static_cast<size_t>(name)].get(); }
@@ -61,6 +65,7 @@ class State : public aio::State {
         aio::State::each_ref(f);
         for (auto& name : names) f(name);
         f(socket_transport);
+        f(datagram_transport);
         f(buffered_protocol);
         f(transport_socket);
         f(socket_type);

@@ -3,22 +3,12 @@
 
 #include <errno.h>
 
-#include <algorithm>
-#include <cmath>
-
 namespace pyev::net {
 
 using py::Ref;
 
 // This much is not kept back until the turn's end: a system call costs little beside copying it.
 static constexpr size_t kFlushAt = 64 * 1024;
-
-// asyncio's: so many writes after the end are tolerated in silence.
-static constexpr unsigned kLateWrites = 5;
-
-static bool again(int number) {
-    return number == EAGAIN || number == EWOULDBLOCK || number == EINTR;
-}
 
 bool Stream::open(const Parts& parts) {
     loop_ = Ref::borrow(parts.loop->object());
@@ -40,10 +30,6 @@ Ref Stream::set_protocol(PyObject* protocol) {
 }
 
 // Reading.
-
-void Stream::started() {
-    if (!paused_) watch(watched() | EV_READ);
-}
 
 bool Stream::ready(int revents) {
     if (revents & EV_READ && !(buffered_ ? read_into_protocol() : read_data())) return false;
@@ -98,22 +84,6 @@ bool Stream::read_nothing(ssize_t result) {
     return true;
 }
 
-Ref Stream::pause_reading() {
-    if (!reading()) return Ref::none();
-    paused_ = true;
-    watch(watched() & ~EV_READ);
-    note("pauses reading");
-    return Ref::none();
-}
-
-Ref Stream::resume_reading() {
-    if (closing_ || !paused_) return Ref::none();
-    paused_ = false;
-    watch(watched() | EV_READ);
-    note("resumes reading");
-    return Ref::none();
-}
-
 // Writing.
 
 bool Stream::may_write(const char* function) {
@@ -121,16 +91,6 @@ bool Stream::may_write(const char* function) {
     if (empty_waiter_)
         return py::raise(PyExc_RuntimeError, "unable to %s; sendfile is in progress", function);
     return true;
-}
-
-Ref Stream::note_late_write() {
-    if (lost_++ < kLateWrites) return Ref::none();
-    Ref log = Ref::steal(PyImport_ImportModule("asyncio.log"));
-    Ref logger;
-    if (log) logger = Ref::steal(PyObject_GetAttrString(log.get(), "logger"));
-    if (!logger) return {};
-    return Ref::steal(
-        PyObject_CallMethod(logger.get(), "warning", "s", "socket.send() raised exception."));
 }
 
 Ref Stream::write(PyObject* data) {
@@ -194,13 +154,13 @@ bool Stream::appended() {
     if (queue_.empty() || lost_) return true;
     if (!blocked()) {
         size_t size = queue_.size();
-        if (size < kFlushAt && size <= high_ && loop()->in_turn()) {
+        if (size < kFlushAt && size <= high() && loop()->in_turn()) {
             loop()->transports().flush_later(this);
             return true;
         }
         if (!send() || !settle()) return false;
     }
-    return pause_protocol();
+    return pause_protocol(queue_.size());
 }
 
 // Sends what the kernel takes.
@@ -262,20 +222,8 @@ bool Stream::flush() {
     return send() && settle();
 }
 
-bool Stream::write_ready() { return send() && (lost_ || resume_protocol()) && settle(); }
-
-bool Stream::pause_protocol() {
-    if (lost_ || protocol_paused_ || queue_.size() <= high_) return true;
-    protocol_paused_ = true;
-    Ref protocol = protocol_;
-    return py::call_method(protocol.get(), name(Name::pause_writing)) ||
-           report("protocol.pause_writing() failed");
-}
-
-bool Stream::resume_protocol() {
-    if (!protocol_paused_ || queue_.size() > low_) return true;
-    protocol_paused_ = false;
-    return call_protocol(Name::resume_writing) || report("protocol.resume_writing() failed");
+bool Stream::write_ready() {
+    return send() && (lost_ || resume_protocol(queue_.size())) && settle();
 }
 
 Ref Stream::write_eof() {
@@ -285,34 +233,8 @@ Ref Stream::write_eof() {
     return Ref::none();
 }
 
-// The water marks, as asyncio computes them.
 Ref Stream::set_write_buffer_limits(py::Args args) {
-    static constexpr const char* names[] = {"high", "low"};
-    PyObject* slots[2] = {};
-    if (!py::bind({"set_write_buffer_limits", names, 2, 2, 0}, args, slots)) return {};
-    double high = 64 * 1024, low = 0;
-    bool has_high = slots[0] && slots[0] != Py_None, has_low = slots[1] && slots[1] != Py_None;
-    if (has_low && !py::to_double(slots[1], low)) return {};
-    if (has_low) high = 4 * low;
-    if (has_high && !py::to_double(slots[0], high)) return {};
-    if (!has_low) low = std::floor(high / 4);
-    if (!(high >= low && low >= 0)) {
-        Ref shown_high = Ref::steal(PyFloat_FromDouble(high)), shown_low;
-        if (has_high) shown_high = Ref::borrow(slots[0]);
-        shown_low = has_low ? Ref::borrow(slots[1]) : Ref::steal(PyLong_FromDouble(low));
-        if (!shown_high || !shown_low) return {};
-        return py::raise(PyExc_ValueError, "high (%R) must be >= low (%R) must be >= 0",
-                         shown_high.get(), shown_low.get());
-    }
-    constexpr double most = 9e18;
-    high_ = static_cast<size_t>(std::min(high, most));
-    low_ = static_cast<size_t>(std::min(low, most));
-    return appended() ? Ref::none() : Ref();
-}
-
-Ref Stream::get_write_buffer_limits() {
-    return Ref::steal(
-        Py_BuildValue("(nn)", static_cast<Py_ssize_t>(low_), static_cast<Py_ssize_t>(high_)));
+    return set_limits(args) && appended() ? Ref::none() : Ref();
 }
 
 // What waits for the turn's end is sent first: only what the kernel refused counts.
@@ -320,8 +242,6 @@ Ref Stream::get_write_buffer_size() {
     if (!flush()) return {};
     return Ref::steal(PyLong_FromSize_t(queue_.size()));
 }
-
-Ref Stream::get_protocol_paused() { return Ref::borrow(protocol_paused_ ? Py_True : Py_False); }
 
 // Closing.
 
@@ -371,14 +291,6 @@ void Stream::end_empty_waiter(Name method, PyObject* value) {
     if (!done) PyErr_WriteUnraisable(object());
 }
 
-Ref Stream::repr() {
-    const char* name = Py_TYPE(object())->tp_name;
-    const char* life = fd_ < 0 ? " closed" : closing_ ? " closing" : "";
-    if (!loop_ || loop()->closed())
-        return Ref::steal(PyUnicode_FromFormat("<%s%s fd=%d>", name, life, io_.fd));
-    return Ref::steal(PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name,
-                                           life, io_.fd, watched() & EV_READ ? "polling" : "idle",
-                                           blocked() ? "polling" : "idle", queue_.size()));
-}
+Ref Stream::repr() { return describe(queue_.size()); }
 
 }  // namespace pyev::net

@@ -11,12 +11,12 @@
 #include <Python.h>
 #include <sys/uio.h>
 
-#include "net/transport.hpp"
+#include "net/flow.hpp"
 #include "net/write_queue.hpp"
 
 namespace pyev::net {
 
-class Stream : public Transport {
+class Stream : public Flow {
  public:
     // How a descriptor is read and written: -1 and errno when it fails.
     struct Device {
@@ -30,7 +30,7 @@ class Stream : public Transport {
 
     template <class F>
     void each_ref(F f) {
-        Transport::each_ref(f);
+        Flow::each_ref(f);
         f(empty_waiter_);
     }
     template <class F>
@@ -39,7 +39,6 @@ class Stream : public Transport {
     }
 
     // What Kind asks for.
-    void started();
     bool ready(int revents);
     bool flush();
     void drop_unsent() { queue_.clear(); }
@@ -50,29 +49,21 @@ class Stream : public Transport {
     py::Ref write_eof();
     py::Ref can_write_eof() { return py::Ref::borrow(Py_True); }
     py::Ref close();
-    py::Ref is_reading() { return py::Ref::borrow(reading() ? Py_True : Py_False); }
-    py::Ref pause_reading();
-    py::Ref resume_reading();
     py::Ref set_protocol(PyObject* protocol);
     py::Ref set_write_buffer_limits(py::Args args);
-    py::Ref get_write_buffer_limits();
     py::Ref get_write_buffer_size();
-    py::Ref get_protocol_paused();
     py::Ref make_empty_waiter();
     py::Ref reset_empty_waiter();
     py::Ref repr();
 
  protected:
-    explicit Stream(const Device* device) : Transport(&device->kind) {}
+    explicit Stream(const Device* device) : Flow(&device->kind) {}
 
     const Device& device() const { return reinterpret_cast<const Device&>(kind()); }
     // See Transport::open.
     [[nodiscard]] bool open(const Parts& parts);
 
  private:
-    bool reading() const { return !closing_ && !paused_; }
-    // The kernel has refused bytes: what is written waits for EV_WRITE.
-    bool blocked() const { return watched() & EV_WRITE; }
     [[nodiscard]] bool learn_protocol();
     [[nodiscard]] bool read_data();
     [[nodiscard]] bool read_into_protocol();
@@ -86,19 +77,13 @@ class Stream : public Transport {
     [[nodiscard]] bool settle();
     [[nodiscard]] bool append(PyObject* data);
     [[nodiscard]] bool appended();
-    [[nodiscard]] bool pause_protocol();
-    [[nodiscard]] bool resume_protocol();
     [[nodiscard]] bool may_write(const char* function);
-    py::Ref note_late_write();
     void end_empty_waiter(Name method, PyObject* value);
 
     WriteQueue queue_;
-    py::Ref empty_waiter_;  // sendfile's: a future, done when all is sent
-    size_t high_ = 64 * 1024, low_ = 16 * 1024;
-    bool paused_ = false;    // pause_reading()
+    py::Ref empty_waiter_;   // sendfile's: a future, done when all is sent
     bool eof_ = false;       // write_eof()
     bool buffered_ = false;  // the protocol is a BufferedProtocol
-    bool protocol_paused_ = false;
 };
 
 }  // namespace pyev::net

@@ -112,6 +112,12 @@ bool Transport::keep_extra(Name name, PyObject* value) {
     return head()->extra && PyDict_SetItem(head()->extra.get(), this->name(name), value) == 0;
 }
 
+Ref Transport::known_extra(Name name) {
+    PyObject* extra = head()->extra.get();
+    PyObject* found = extra ? PyDict_GetItemWithError(extra, this->name(name)) : nullptr;
+    return found ? Ref::borrow(found) : Ref::none();
+}
+
 Ref Transport::get_extra_info(py::Args args) {
     static constexpr const char* names[] = {"name", "default"};
     PyObject* slots[2] = {};
@@ -185,10 +191,14 @@ void Transport::unwatch() {
 void Transport::on_event(struct ev_loop*, ev_io* io, int revents) {
     auto* self = static_cast<Transport*>(io->data);
     if (revents & EV_ERROR) return on_dead(&self->watch_);
-    self->pending_ |= static_cast<unsigned char>(revents);
-    if (self->queued_) return;
-    self->queued_ = self->loop()->push(self, kEvents);
-    if (!self->queued_) PyErr_WriteUnraisable(self->object());
+    self->note_events(revents);
+}
+
+void Transport::note_events(int revents) {
+    pending_ |= static_cast<unsigned char>(revents);
+    if (queued_) return;
+    queued_ = loop()->push(this, kEvents);
+    if (!queued_) PyErr_WriteUnraisable(object());
 }
 
 // The descriptor was closed behind our back: its number may be another's by now.

@@ -102,6 +102,11 @@ class Transport : public aio::Runnable {
     // Waits for exactly these events from now on. A descriptor that cannot be watched is fatal.
     void watch(int events);
 
+    // Events have come: they are dealt with in their turn.
+    void note_events(int revents);
+    // What getpeername() said.
+    py::Ref peer_name() { return addresses_ ? address(true) : known_extra(Name::peername); }
+
     // Calls a method of the protocol in the connection's context.
     template <class... A>
     py::Ref call_protocol(Name method, A... args) {
@@ -149,6 +154,7 @@ class Transport : public aio::Runnable {
     [[nodiscard]] bool note_addresses(const Address* peer);
     py::Ref address(bool peer) const;
     [[nodiscard]] bool keep_extra(Name name, PyObject* value);
+    py::Ref known_extra(Name name);
 
     template <class T>
     friend struct KindOf;

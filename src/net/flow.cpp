@@ -1,0 +1,154 @@
+// Holding back what is read and written.
+#include "net/flow.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pyev::net {
+
+using py::Ref;
+
+// asyncio's: so many writes after the end are tolerated in silence.
+static constexpr unsigned kLateWrites = 5;
+
+// Reading.
+
+void Flow::started() {
+    if (!paused_) watch(watched() | EV_READ);
+}
+
+Ref Flow::pause_reading() {
+    if (!reading()) return Ref::none();
+    paused_ = true;
+    watch(watched() & ~EV_READ);
+    note("pauses reading");
+    return Ref::none();
+}
+
+Ref Flow::resume_reading() {
+    if (closing_ || !paused_) return Ref::none();
+    paused_ = false;
+    watch(watched() | EV_READ);
+    note("resumes reading");
+    return Ref::none();
+}
+
+// Writing.
+
+Ref Flow::note_late_write() {
+    if (lost_++ < kLateWrites) return Ref::none();
+    Ref log = Ref::steal(PyImport_ImportModule("asyncio.log"));
+    Ref logger;
+    if (log) logger = Ref::steal(PyObject_GetAttrString(log.get(), "logger"));
+    if (!logger) return {};
+    return Ref::steal(
+        PyObject_CallMethod(logger.get(), "warning", "s", "socket.send() raised exception."));
+}
+
+bool Flow::pause_protocol(size_t unsent) {
+    if (lost_ || protocol_paused_ || unsent <= high_) return true;
+    protocol_paused_ = true;
+    Ref protocol = protocol_;
+    return py::call_method(protocol.get(), name(Name::pause_writing)) ||
+           report("protocol.pause_writing() failed");
+}
+
+bool Flow::resume_protocol(size_t unsent) {
+    if (!protocol_paused_ || unsent > low_) return true;
+    protocol_paused_ = false;
+    return call_protocol(Name::resume_writing) || report("protocol.resume_writing() failed");
+}
+
+// The water marks, as asyncio computes them.
+bool Flow::set_limits(py::Args args) {
+    static constexpr const char* names[] = {"high", "low"};
+    PyObject* slots[2] = {};
+    if (!py::bind({"set_write_buffer_limits", names, 2, 2, 0}, args, slots)) return false;
+    double high = 64 * 1024, low = 0;
+    bool has_high = slots[0] && slots[0] != Py_None, has_low = slots[1] && slots[1] != Py_None;
+    if (has_low && !py::to_double(slots[1], low)) return false;
+    if (has_low) high = 4 * low;
+    if (has_high && !py::to_double(slots[0], high)) return false;
+    if (!has_low) low = std::floor(high / 4);
+    if (!(high >= low && low >= 0)) {
+        Ref shown_high = Ref::steal(PyFloat_FromDouble(high)), shown_low;
+        if (has_high) shown_high = Ref::borrow(slots[0]);
+        shown_low = has_low ? Ref::borrow(slots[1]) : Ref::steal(PyLong_FromDouble(low));
+        if (!shown_high || !shown_low) return false;
+        return py::raise(PyExc_ValueError, "high (%R) must be >= low (%R) must be >= 0",
+                         shown_high.get(), shown_low.get());
+    }
+    constexpr double most = 9e18;
+    high_ = static_cast<size_t>(std::min(high, most));
+    low_ = static_cast<size_t>(std::min(low, most));
+    return true;
+}
+
+Ref Flow::get_write_buffer_limits() {
+    return Ref::steal(
+        Py_BuildValue("(nn)", static_cast<Py_ssize_t>(low_), static_cast<Py_ssize_t>(high_)));
+}
+
+Ref Flow::get_protocol_paused() { return Ref::borrow(protocol_paused_ ? Py_True : Py_False); }
+
+Ref Flow::describe(size_t unsent) {
+    const char* name = Py_TYPE(object())->tp_name;
+    const char* life = fd_ < 0 ? " closed" : closing_ ? " closing" : "";
+    if (!loop_ || loop()->closed())
+        return Ref::steal(PyUnicode_FromFormat("<%s%s fd=%d>", name, life, io_.fd));
+    return Ref::steal(PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name,
+                                           life, io_.fd, watched() & EV_READ ? "polling" : "idle",
+                                           blocked() ? "polling" : "idle", unsent));
+}
+
+PyMethodDef Flow::kMethods[] = {
+    py::fast<&Transport::get_extra_info>("get_extra_info",
+                                         R"(get_extra_info($self, name, default=None)
+--
+
+What is known of the connection: 'socket', 'sockname', 'peername'.
+
+asyncio: BaseTransport.get_extra_info.)"),
+    py::noargs<&Transport::get_protocol>("get_protocol", R"(get_protocol($self, /)
+--
+
+The protocol; None once the connection is lost. asyncio: BaseTransport.get_protocol.)"),
+    py::noargs<&Transport::is_closing>("is_closing", R"(is_closing($self, /)
+--
+
+Whether close() or abort() was called, or the connection ended. asyncio: BaseTransport.is_closing.)"),
+    py::noargs<&Transport::abort>("abort", R"(abort($self, /)
+--
+
+Close at once: what is not sent is dropped. asyncio: WriteTransport.abort.)"),
+    py::noargs<&Flow::is_reading>("is_reading", R"(is_reading($self, /)
+--
+
+Whether the protocol gets what comes in. asyncio: ReadTransport.is_reading.)"),
+    py::noargs<&Flow::pause_reading>("pause_reading", R"(pause_reading($self, /)
+--
+
+Let nothing more come in. asyncio: ReadTransport.pause_reading.)"),
+    py::noargs<&Flow::resume_reading>("resume_reading", R"(resume_reading($self, /)
+--
+
+Let it come in again. asyncio: ReadTransport.resume_reading.)"),
+    py::noargs<&Flow::get_write_buffer_limits>("get_write_buffer_limits",
+                                               R"(get_write_buffer_limits($self, /)
+--
+
+The pair (low, high), in bytes. asyncio: WriteTransport.get_write_buffer_limits.)"),
+    py::onearg<&Transport::force_close_with>("_force_close",
+                                             "_force_close($self, exc, /)\n--\n\nasyncio's hook."),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef Flow::kAttributes[] = {
+    py::get<&Transport::get_loop>("_loop", "The event loop; None once the connection is lost."),
+    py::get<&Transport::get_socket>("_sock", "The socket."),
+    py::get<&Transport::get_fd>("_sock_fd", "Its file descriptor."),
+    py::get<&Flow::get_protocol_paused>("_protocol_paused", "Whether writing is held back."),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+}  // namespace pyev::net
