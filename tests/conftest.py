@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "asyncio_fails(reason, when=True, run=True): the standard event loop itself gets this wrong",
+        "asyncio_fails(reason, when=True, run=True): the standard loop itself gets this wrong",
     )
 
 
