@@ -13,6 +13,7 @@ slots of a subclass, arguments, an index.
 """
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -23,6 +24,8 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+import loops
 
 Run = Callable[[int], None]  # passes that many tokens on, in a loop
 
@@ -151,6 +154,39 @@ def gevent_timeouts(ring: Ring) -> Run:
     return run
 
 
+def event_loop(name: str, ring: Ring) -> Run:
+    """An asyncio event loop: a reader each, and a timeout that is cancelled and made anew."""
+    loop = loops.factory(name)()
+    call_later, stop = loop.call_later, loop.stop
+    read, write, active = os.read, os.write, ring.active
+    left = 0
+
+    def on_read(number: int, writer: int, delay: float) -> None:
+        nonlocal left
+        timers[number].cancel()
+        timers[number] = call_later(delay, on_timeout)
+        read(number, 1)
+        left -= 1
+        if left >= active:
+            write(writer, b"e")
+        elif not left:
+            stop()
+
+    timers: list[Any] = [None] * len(ring.following)
+    for number in ring.readers:
+        delay = patience()
+        timers[number] = call_later(delay, on_timeout)
+        loop.add_reader(number, on_read, number, ring.following[number], delay)
+
+    def run(events: int) -> None:
+        nonlocal left
+        left = events
+        loop.run_forever()
+        assert left == 0
+
+    return run
+
+
 def epoll_inline(ring: Ring) -> Run:
     """One function, no callbacks, everything in local variables: as fast as it gets by hand."""
     epoll = select.epoll()
@@ -206,7 +242,7 @@ CONTENDERS = {
     "gevent": gevent_timeouts,
     "epoll": epoll_inline,
     "epoll-callbacks": epoll_callbacks,
-}
+} | {f"loop-{name}": functools.partial(event_loop, name) for name in loops.LOOPS}
 
 
 def main() -> None:

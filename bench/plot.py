@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 BLUE, SKY, GREY, ORANGE, INK = "#0072B2", "#56B4E9", "#B5B5B5", "#E69F00", "#222222"
-COLOURS = {"pyev": BLUE, "pyev-plain": SKY, "c": GREY, "c-plain": GREY}
+COLOURS = {"pyev": BLUE, "pyev-plain": SKY, "loop-pyev": SKY, "c": GREY, "c-plain": GREY}
 
 pyplot.rcParams.update(
     {

@@ -32,6 +32,10 @@ CONTENDERS = {
     "pyev-plain": "pyev, no timeouts",
     "gevent": "gevent's libev core",
     "perl": "Perl's EV",
+    "loop-pyev": "pyev's event loop",
+    "loop-asyncio": "asyncio's event loop",
+    "loop-uvloop": "uvloop",
+    "loop-zuvloop": "zuvloop",
 }
 
 

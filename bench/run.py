@@ -273,6 +273,7 @@ def run_asyncio(
         try:
             for turn in range(rounds):
                 measured.round(turn, tell)
+                measured.results.save(arguments.output / "asyncio.json")
         except KeyboardInterrupt:
             pass  # what there is by then is shown
     return measured.results

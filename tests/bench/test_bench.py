@@ -50,6 +50,18 @@ def test_a_quick_run_of_a_few_rows(tmp_path: Path) -> None:
     assert "| TCP echo 64 B" in (tmp_path / "asyncio.md").read_text()
 
 
+@pytest.mark.parametrize("contender", ["pyev", "loop-pyev", "loop-asyncio", "epoll"])
+def test_tokens_go_round(contender: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "pairs.py"), contender, "10", "3", "100", "2"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == 2
+
+
 @pytest.mark.parametrize("option", ["--rows", "--loops", "--suite"])
 def test_what_is_not_there_is_named(option: str) -> None:
     done = run(option, "nonsense")
