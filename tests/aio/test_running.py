@@ -84,6 +84,29 @@ def test_run_takes_coroutines_only():
         pyev.run(1)
 
 
+@pytest.mark.parametrize("name", ["pyev.run", "asyncio.run"])
+def test_ctrl_c_cancels_the_main_task(script, name):
+    program = f"""
+    import asyncio, os, signal
+    import pyev
+
+    async def main():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            print("cancelled")
+            raise
+
+    try:
+        {name}(main())
+    except KeyboardInterrupt:
+        print("interrupted")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    """
+    assert script(program).split() == ["cancelled", "interrupted"]
+
+
 def test_runner(factory):
     with asyncio.Runner(loop_factory=factory) as runner:
         assert runner.run(answer()) == 42
