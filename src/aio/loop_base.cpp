@@ -404,6 +404,7 @@ Ref LoopBase::add(py::Args args, int events, const char* function) {
     Ref handle = handles().make(object(), call.callback, call.args.get(), nullptr), replaced;
     if (!handle || !traced(handle.get())) return {};
     if (!readers_.set(fd, events, handle.get(), replaced)) return {};
+    readers_.note_file(fd, events, call.first);
     if (replaced && !Ref::steal(PyObject_CallMethod(replaced.get(), "cancel", nullptr))) return {};
     return handle;
 }
@@ -411,7 +412,12 @@ Ref LoopBase::add(py::Args args, int events, const char* function) {
 Ref LoopBase::remove(PyObject* object, int events) {
     int fd;
     if (closed_) return Ref::borrow(Py_False);
-    if (!descriptor(object, fd) || !loop()->enter()) return {};
+    if (!descriptor(object, fd)) {
+        fd = readers_.number_of(object, events);
+        if (fd < 0) return {};
+        PyErr_Clear();
+    }
+    if (!loop()->enter()) return {};
     Ref handle = readers_.take(fd, events);
     if (!handle) return Ref::borrow(Py_False);
     if (!Ref::steal(PyObject_CallMethod(handle.get(), "cancel", nullptr))) return {};

@@ -46,7 +46,22 @@ Ref Readers::take(int fd, int events) {
     Direction* direction = find(fd, events);
     if (!direction) return {};
     descriptors().stop(&direction->watch);
+    Ref file = Ref::steal(std::exchange(direction->file, nullptr));
     return Ref::steal(std::exchange(direction->handle, nullptr));
+}
+
+void Readers::note_file(int fd, int events, PyObject* file) {
+    Direction* direction = find(fd, events);
+    if (!direction || direction->file == file || PyLong_Check(file)) return;
+    Ref before = Ref::steal(std::exchange(direction->file, Py_NewRef(file)));
+}
+
+int Readers::number_of(PyObject* file, int events) {
+    for (size_t fd = 0; fd < entries_.size(); ++fd) {
+        Direction* direction = entries_[fd].directions[index_of(events)];
+        if (direction && direction->file == file) return static_cast<int>(fd);
+    }
+    return -1;
 }
 
 int Readers::watching(int fd) {

@@ -21,6 +21,11 @@ class Readers {
     [[nodiscard]] bool set(int fd, int events, PyObject* handle, py::Ref& replaced);
     // The handle that was there, or empty.
     py::Ref take(int fd, int events);
+    // What the caller passed for the number: a socket that is closed meanwhile has none any more,
+    // and asyncio still removes its reader.
+    void note_file(int fd, int events, PyObject* file);
+    // The number that `file` had then, or -1.
+    int number_of(PyObject* file, int events);
     // EV_READ and EV_WRITE, as far as they are watched.
     int watching(int fd);
     void clear();
@@ -29,8 +34,10 @@ class Readers {
     int visit(F f) {
         for (Entry& entry : entries_)
             for (Direction* direction : entry.directions)
-                if (direction && direction->handle)
-                    if (int result = f(direction->handle)) return result;
+                for (PyObject* owned : {direction ? direction->handle : nullptr,
+                                        direction ? direction->file : nullptr})
+                    if (owned)
+                        if (int result = f(owned)) return result;
         return 0;
     }
 
@@ -39,6 +46,7 @@ class Readers {
         ev::Watch watch;
         ev_io io;
         PyObject* handle;  // owned; null while it is not watched
+        PyObject* file;    // owned; null where a plain number was passed
         Readers* readers;
     };
     struct Entry {

@@ -219,6 +219,20 @@ def test_closed_while_watched(ours, pair, errors, spin, turns):
     ours.remove_reader(pair[0])
 
 
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_removed_after_its_socket_was_closed(aloop, pair, errors, spin, direction):
+    a, b = pair
+    getattr(aloop, f"add_{direction}")(a, print)
+    spin(aloop)
+    a.close()
+    remove = getattr(aloop, f"remove_{direction}")
+    assert remove(a) is True
+    with pytest.raises(ValueError, match=r"Invalid file|negative"):
+        remove(a)
+    spin(aloop)
+    assert errors == []
+
+
 def test_number_used_again(aloop, spin):
     """The reader of a closed descriptor is removed; its number is somebody else's at once."""
     read, write = os.pipe()
