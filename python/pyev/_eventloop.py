@@ -4,6 +4,7 @@
 
 import asyncio
 import selectors
+import signal
 import sys
 import threading
 from asyncio import (
@@ -70,6 +71,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     def __init__(self, flags: int = _core.EVFLAG_AUTO) -> None:
         _core.LoopBase.__init__(self, _core.Loop(flags))
         self._signal_watchers: dict[int, _core.Signal[asyncio.Handle]] = {}
+        self._handlers_before: dict[int, Any] = {}
         SelectorEventLoop.__init__(self, _Selector(self))
 
     # The native half has these too, and would come first.
@@ -280,6 +282,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         except _core.Error as error:
             raise RuntimeError(str(error)) from None
         self._signal_watchers[sig] = watcher
+        # A program may install another handler for a while, as uvicorn's server does, and then put
+        # back what Python says was there before: that has to be one that reaches the watcher.
+        before = signal.getsignal(sig)
+        if before is not None:
+            self._handlers_before[sig] = self._exchange_handler(sig, _feed)
 
     def _signalled(self, watcher: _core.Signal[asyncio.Handle], __revents: int) -> None:
         self._add_callback(watcher.data)
@@ -290,8 +297,16 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         watcher = self._signal_watchers.pop(sig, None)
         if watcher is None:
             return False
+        before = self._handlers_before.pop(sig, None)
+        if before is not None and signal.getsignal(sig) is _feed:
+            self._exchange_handler(sig, before)
         watcher.stop()
         return True
+
+
+def _feed(signum: int, __frame: object) -> None:
+    """Python's handler of a signal that an event loop has one for."""
+    _core.feed_signal(signum)
 
 
 def new_event_loop() -> EventLoop:

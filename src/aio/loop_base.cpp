@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ev/signals.hpp"
 #include "py/call.hpp"
 
 namespace pyev::aio {
@@ -438,6 +439,17 @@ Ref LoopBase::transport_of(PyObject* object) {
     return used ? Ref::borrow(transport) : Ref::none();
 }
 
+// Signals.
+
+Ref LoopBase::exchange_handler(py::Args args) {
+    static constexpr const char* kNames[] = {"signum", "handler"};
+    static constexpr py::Parameters kParameters = {"_exchange_handler", kNames, 2, 2, 2};
+    PyObject* slots[2] = {};
+    int signum;
+    if (!py::bind(kParameters, args, slots) || !ev::to_signal(slots[0], signum)) return {};
+    return ev::exchange_python_handler(signum, slots[1]);
+}
+
 Ref LoopBase::get_debug() { return Ref::steal(PyBool_FromLong(debug_)); }
 bool LoopBase::set_debug(PyObject* debug) { return py::to_bool(debug, debug_); }
 
@@ -500,6 +512,11 @@ Make run_forever() return at the end of the turn. asyncio: loop.stop.)"),
         "_watching", "_watching($self, fd, /)\n--\n\nEV_READ and EV_WRITE, as far as watched."),
     py::onearg<&LoopBase::transport_of>("_transport_of",
                                         "_transport_of($self, fd, /)\n--\n\nWho uses it, or None."),
+    py::fast<&LoopBase::exchange_handler>("_exchange_handler",
+                                          R"(_exchange_handler($self, signum, handler)
+--
+
+signal.signal(), without taking the signal from its watchers.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 

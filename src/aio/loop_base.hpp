@@ -92,6 +92,7 @@ class LoopBase : private ev::Driver {
     py::Ref remove_writer(PyObject* fd) { return remove(fd, EV_WRITE); }
     py::Ref watching(PyObject* fd);
     py::Ref transport_of(PyObject* fd);
+    py::Ref exchange_handler(py::Args args);
 
     py::Ref get_ev() { return loop_; }
     py::Ref get_debug();

@@ -89,4 +89,26 @@ void stop_signal(Loop* loop, ev_signal* watcher) {
     }
 }
 
+py::Ref exchange_python_handler(int signum, PyObject* handler) {
+    py::Ref module = py::Ref::steal(PyImport_ImportModule("signal"));
+    if (!module) return {};
+    // Python installs its own handler, or SIG_DFL, which must not meet the signal in this thread.
+    sigset_t one, mask;
+    sigemptyset(&one);
+    sigaddset(&one, signum);
+    pthread_sigmask(SIG_BLOCK, &one, &mask);
+    struct sigaction now;
+    sigaction(signum, nullptr, &now);
+    py::Ref before =
+        py::Ref::steal(PyObject_CallMethod(module.get(), "signal", "iO", signum, handler));
+    if (before) {
+        std::lock_guard lock(mutex);
+        Owner& owner = owners[signum];
+        if (owner.watchers && now.sa_handler == owner.installed.sa_handler)
+            sigaction(signum, &owner.installed, &owner.before);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+    return before;
+}
+
 }  // namespace pyev::ev

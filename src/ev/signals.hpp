@@ -18,4 +18,8 @@ namespace pyev::ev {
 [[nodiscard]] bool start_signal(Loop* loop, ev_signal* watcher);
 void stop_signal(Loop* loop, ev_signal* watcher);
 
+// signal.signal(signum, handler), and the handler before. Where libev's is in place it stays there,
+// and the new one is what comes back when the last watcher stops.
+[[nodiscard]] py::Ref exchange_python_handler(int signum, PyObject* handler);
+
 }  // namespace pyev::ev

@@ -80,6 +80,37 @@ def test_the_handler_before_is_put_back(ours):
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
+def test_another_handler_for_a_while(aloop, spin):
+    """As uvicorn does: signal.signal(), later what that gave back, and the signal raised again."""
+    seen, other = [], []
+    aloop.add_signal_handler(signal.SIGTERM, seen.append, "ours")
+    before = signal.signal(signal.SIGTERM, lambda *args: other.append(args[0]))
+    signal.raise_signal(signal.SIGTERM)
+    assert other == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, before)
+    seen.clear()
+    signal.raise_signal(signal.SIGTERM)
+    while not seen:
+        spin(aloop)
+    assert aloop.remove_signal_handler(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_another_handler_stays(ours, number):
+    def other(*args):
+        pass
+
+    before = signal.getsignal(number)
+    ours.add_signal_handler(number, print)
+    signal.signal(number, other)
+    try:
+        ours.remove_signal_handler(number)
+        assert signal.getsignal(number) is other
+    finally:
+        signal.signal(number, before)
+
+
 def test_exception(aloop, errors, spin):
     def fail():
         raise ZeroDivisionError
