@@ -437,3 +437,45 @@ def test_debug_attribute(aloop):
     aloop.set_debug(True)
     assert aloop.get_debug() is True
     assert aloop._debug is True
+
+
+# What a program on this loop sends to itself
+
+
+class Told(asyncio.Protocol):
+    def __init__(self):
+        self.told = []
+
+    def data_received(self, data):
+        self.told.append(data)
+
+    def eof_received(self):
+        self.told.append("eof")
+        return True
+
+    def connection_lost(self, exc):
+        self.told.append("lost")
+
+
+@pytest.mark.parametrize(("do", "turns"), [("write", 2), ("write_eof", 2), ("close", 3)])
+def test_what_was_sent_arrives_in_the_next_turn(aloop, pair, do, turns):
+    """Programs wait for it by `await asyncio.sleep(0)`, and always have something else to do."""
+
+    async def main():
+        here, _ = await aloop.create_connection(Told, sock=pair[0])
+        there, told = await aloop.create_connection(Told, sock=pair[1])
+        await asyncio.sleep(0)
+        if do == "write":
+            here.write(b"x")
+        else:
+            getattr(here, do)()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        seen = list(told.told)
+        here.abort()
+        there.abort()
+        await asyncio.sleep(0)
+        return seen
+
+    expected = [b"x"] if do == "write" else ["eof"]
+    assert aloop.run_until_complete(main()) == expected
