@@ -128,12 +128,16 @@ def install_packages(packages: list[str], wishes: list[str]) -> None:
             say(f"done without: {', '.join(wishes)} (Debian's names); {why}")
             return
         stop(f"missing: {', '.join(packages)} (Debian's names); {why}, so please install them")
-    packages = packages + wishes
-    say(f"apt-get install {' '.join(packages)}")
+    say(f"apt-get install {' '.join(packages + wishes)}")
     apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
     apt += ["-o", "DPkg::Lock::Timeout=300"]
-    run([*apt, "update"])
-    run([*apt, "install", "--no-install-recommends", *packages])
+    steps = [*apt, "update"], [*apt, "install", "--no-install-recommends", *packages, *wishes]
+    for step in steps:
+        if packages:
+            run(step)
+        elif attempt(step) is not None:
+            say(f"done without: {', '.join(wishes)}; failed: {' '.join(step)}")
+            return
 
 
 # --- the environment -----------------------------------------------------------------------------
