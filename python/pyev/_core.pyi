@@ -7,8 +7,10 @@ from asyncio import (
     DatagramTransport,
     Future,
     Handle,
+    ReadTransport,
     TimerHandle,
     Transport,
+    WriteTransport,
 )
 from collections.abc import Callable
 from contextvars import Context
@@ -98,11 +100,20 @@ def make_datagram_transport(
     loop: LoopBase,
     sock: socket,
     protocol: BaseProtocol,
-    address: Any,
     waiter: Future[None] | None,
     extra: dict[str, Any] | None,
+    address: Any,
     /,
 ) -> DatagramTransport: ...
+def make_pipe_transport(
+    loop: LoopBase,
+    pipe: Any,
+    protocol: BaseProtocol,
+    waiter: Future[None] | None,
+    extra: dict[str, Any] | None,
+    writes: bool,
+    /,
+) -> ReadTransport | WriteTransport: ...
 def accept_connections(
     loop: LoopBase,
     protocol_factory: Callable[[], BaseProtocol],

@@ -188,7 +188,19 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        return _core.make_datagram_transport(self, sock, protocol, address, waiter, extra)
+        return _core.make_datagram_transport(self, sock, protocol, waiter, extra, address)
+
+    def _make_read_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> Any:
+        extra = {**(extra or {}), "pipe": pipe}
+        return _core.make_pipe_transport(self, pipe, protocol, waiter, extra, False)
+
+    def _make_write_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> Any:
+        extra = {**(extra or {}), "pipe": pipe}
+        return _core.make_pipe_transport(self, pipe, protocol, waiter, extra, True)
 
     def _start_serving(
         self,

@@ -27,7 +27,7 @@ Ref DatagramTransport::make(State& state, const Parts& parts, PyObject* address)
     if (!object) return {};
     auto* self = py::value_of<DatagramTransport>(object.get());
     self->address_ = Ref::borrow(address);
-    if (!self->open(parts)) return {};
+    if (!self->note_addresses(parts) || !self->open(parts)) return {};
     Ref peer = self->peer_name();
     self->connected_ = peer && PyObject_IsTrue(peer.get()) > 0;
     socklen_t size = sizeof self->family_;
@@ -211,7 +211,7 @@ Ref DatagramTransport::sendto(py::Args args) {
                              address_.get());
         address = address_;
     }
-    if (lost_) return note_late_write();
+    if (lost_) return note_late_write("socket.send() raised exception.") ? Ref::none() : Ref();
     if (queue_.empty()) {
         Sent sent = send(data, address.get());
         if (sent == Sent::kYes) return Ref::none();

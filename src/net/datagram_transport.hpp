@@ -15,6 +15,7 @@ namespace pyev::net {
 class DatagramTransport : public Flow {
  public:
     static const py::TypeInfo kType;
+    static constexpr bool kSocket = true;
     static constexpr const char* kFatal = "Fatal error on datagram transport";
 
     DatagramTransport();

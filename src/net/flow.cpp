@@ -35,14 +35,12 @@ Ref Flow::resume_reading() {
 
 // Writing.
 
-Ref Flow::note_late_write() {
-    if (lost_++ < kLateWrites) return Ref::none();
+bool Flow::note_late_write(const char* warning) {
+    if (lost_++ < kLateWrites) return true;
     Ref log = Ref::steal(PyImport_ImportModule("asyncio.log"));
     Ref logger;
     if (log) logger = Ref::steal(PyObject_GetAttrString(log.get(), "logger"));
-    if (!logger) return {};
-    return Ref::steal(
-        PyObject_CallMethod(logger.get(), "warning", "s", "socket.send() raised exception."));
+    return logger && Ref::steal(PyObject_CallMethod(logger.get(), "warning", "s", warning));
 }
 
 bool Flow::pause_protocol(size_t unsent) {
@@ -95,7 +93,8 @@ Ref Flow::describe(size_t unsent) {
     const char* name = Py_TYPE(object())->tp_name;
     const char* life = fd_ < 0 ? " closed" : closing_ ? " closing" : "";
     if (!loop_ || loop()->closed())
-        return Ref::steal(PyUnicode_FromFormat("<%s%s fd=%d>", name, life, io_.fd));
+        return Ref::steal(
+            PyUnicode_FromFormat("<%s%s fd=%d>", name, *life ? life : " open", io_.fd));
     return Ref::steal(PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name,
                                            life, io_.fd, watched() & EV_READ ? "polling" : "idle",
                                            blocked() ? "polling" : "idle", unsent));

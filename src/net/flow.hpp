@@ -39,7 +39,7 @@ class Flow : public Transport {
     // For repr().
     py::Ref describe(size_t unsent);
     // A write after the connection is lost: dropped, with a warning when there are many.
-    py::Ref note_late_write();
+    [[nodiscard]] bool note_late_write(const char* warning);
 
  private:
     size_t high_ = 64 * 1024, low_ = 16 * 1024;  // bytes

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "net/datagram_transport.hpp"
+#include "net/pipe_transport.hpp"
 #include "net/socket_transport.hpp"
 
 namespace pyev::net {
@@ -30,33 +31,31 @@ static bool has(const char* function, Py_ssize_t count, Py_ssize_t wanted) {
            py::raise(PyExc_TypeError, "%s() takes %zd arguments, not %zd", function, wanted, count);
 }
 
-static PyObject* make_socket_transport(PyObject* module, PyObject* const* values,
-                                       Py_ssize_t count) {
+// make_..._transport(loop, file, protocol, waiter, extra, more): `more` is the kind's own.
+template <Ref (*Make)(State&, Transport::Parts&, PyObject* more)>
+static PyObject* make(PyObject* module, PyObject* const* values, Py_ssize_t count) {
     auto& state = *static_cast<State*>(aio::State::of(module));
     int fd;
-    if (!has("make_socket_transport", count, 6)) return nullptr;
+    if (!has("a transport", count, 6)) return nullptr;
     aio::LoopBase* loop = loop_of(state, values[0]);
     if (!loop || !py::to_fd(values[1], fd)) return nullptr;
     Transport::Parts parts = {loop, fd, values[2]};
     parts.socket = values[1];
     parts.waiter = or_null(values[3]);
     parts.extra = or_null(values[4]);
-    parts.server = or_null(values[5]);
-    return SocketTransport::make(state, parts).release();
+    return Make(state, parts, values[5]).release();
 }
 
-static PyObject* make_datagram_transport(PyObject* module, PyObject* const* values,
-                                         Py_ssize_t count) {
-    auto& state = *static_cast<State*>(aio::State::of(module));
-    int fd;
-    if (!has("make_datagram_transport", count, 6)) return nullptr;
-    aio::LoopBase* loop = loop_of(state, values[0]);
-    if (!loop || !py::to_fd(values[1], fd)) return nullptr;
-    Transport::Parts parts = {loop, fd, values[2]};
-    parts.socket = values[1];
-    parts.waiter = or_null(values[4]);
-    parts.extra = or_null(values[5]);
-    return DatagramTransport::make(state, parts, values[3]).release();
+static Ref make_socket(State& state, Transport::Parts& parts, PyObject* server) {
+    parts.server = or_null(server);
+    return SocketTransport::make(state, parts);
+}
+static Ref make_datagram(State& state, Transport::Parts& parts, PyObject* address) {
+    return DatagramTransport::make(state, parts, address);
+}
+static Ref make_pipe(State& state, Transport::Parts& parts, PyObject* writes) {
+    return writes == Py_True ? WritePipeTransport::make(state, parts)
+                             : ReadPipeTransport::make(state, parts);
 }
 
 // A connection has come in: its protocol is made and gets it. False: an exception is set.
@@ -122,14 +121,18 @@ static PyMethodDef fast(const char* name, const char* doc) {
 }
 
 PyMethodDef functions[] = {
-    fast<make_socket_transport>(
+    fast<make<make_socket>>(
         "make_socket_transport",
         "make_socket_transport(loop, sock, protocol, waiter, extra, server, /)\n--\n\n"
         "A transport on a connected, non-blocking socket."),
-    fast<make_datagram_transport>(
+    fast<make<make_datagram>>(
         "make_datagram_transport",
-        "make_datagram_transport(loop, sock, protocol, address, waiter, extra, /)\n--\n\n"
+        "make_datagram_transport(loop, sock, protocol, waiter, extra, address, /)\n--\n\n"
         "A transport on a non-blocking datagram socket."),
+    fast<make<make_pipe>>(
+        "make_pipe_transport",
+        "make_pipe_transport(loop, pipe, protocol, waiter, extra, writes, /)\n--\n\n"
+        "A transport on one end of a pipe."),
     fast<accept_connections>(
         "accept_connections",
         "accept_connections(loop, protocol_factory, sock, server, backlog, /)\n--\n\n"

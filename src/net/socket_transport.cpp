@@ -27,6 +27,8 @@ static constexpr Stream::Device socket_device = {
     [](int fd) { return shutdown(fd, SHUT_WR); },
     "Fatal read error on socket transport",
     "Fatal write error on socket transport",
+    "socket.send() raised exception.",
+    false,
 };
 
 SocketTransport::SocketTransport() : Stream(&socket_device) {}
@@ -34,7 +36,9 @@ SocketTransport::SocketTransport() : Stream(&socket_device) {}
 Ref SocketTransport::make(State& state, const Parts& parts) {
     auto* type = reinterpret_cast<PyTypeObject*>(state.socket_transport.get());
     Ref self = Ref::steal(py::Slots<SocketTransport>::create(type, nullptr, nullptr));
-    if (!self || !py::value_of<SocketTransport>(self.get())->open(parts)) return {};
+    if (!self) return {};
+    auto* value = py::value_of<SocketTransport>(self.get());
+    if (!value->note_addresses(parts) || !value->open(parts)) return {};
     // Small writes leave at once, as asyncio has it. Other kinds of sockets refuse.
     int on = 1;
     (void)setsockopt(parts.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

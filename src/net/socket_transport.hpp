@@ -11,6 +11,7 @@ namespace pyev::net {
 class SocketTransport : public Stream {
  public:
     static const py::TypeInfo kType;
+    static constexpr bool kSocket = true;
     static constexpr const char* kFatal = "Fatal error on socket transport";
 
     SocketTransport();

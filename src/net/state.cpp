@@ -2,6 +2,7 @@
 #include "net/state.hpp"
 
 #include "net/datagram_transport.hpp"
+#include "net/pipe_transport.hpp"
 #include "net/socket_transport.hpp"
 
 namespace pyev::net {
@@ -19,7 +20,6 @@ static constexpr const char* kNames[] = {
     "error_received",
     "pause_writing",
     "resume_writing",
-    "close",
     "create_future",
     "set_result",
     "set_exception",
@@ -29,8 +29,6 @@ static constexpr const char* kNames[] = {
     "getpeername",
     "send",
     "sendto",
-    "fileno",
-    "socket",
     "sockname",
     "peername",
     "_attach",
@@ -47,6 +45,25 @@ static Ref attribute(const char* module, const char* name) {
     return found ? Ref::steal(PyObject_GetAttrString(found.get(), name)) : Ref();
 }
 
+// All derive from what has asyncio's flow control, and from what asyncio calls their kind.
+bool State::make_types(PyObject* module) {
+    Ref flow = attribute("asyncio.transports", "_FlowControlMixin");
+    if (!flow) return false;
+    if (reinterpret_cast<PyTypeObject*>(flow.get())->tp_basicsize !=
+        static_cast<Py_ssize_t>(offsetof(aio::Runnable::Head, weakrefs)))
+        return py::raise(PyExc_ImportError, "asyncio's transports have an unknown layout");
+    auto make = [&](Ref (*make_type)(PyObject*, PyObject*), const char* name) {
+        Ref kind = attribute("asyncio.transports", name), bases;
+        if (kind) bases = Ref::steal(PyTuple_Pack(2, flow.get(), kind.get()));
+        return bases ? make_type(module, bases.get()) : Ref();
+    };
+    datagram_transport = make(DatagramTransport::make_type, "DatagramTransport");
+    read_pipe_transport = make(ReadPipeTransport::make_type, "ReadTransport");
+    write_pipe_transport = make(WritePipeTransport::make_type, "WriteTransport");
+    socket_transport = SocketTransport::make_type(module, flow.get());
+    return datagram_transport && read_pipe_transport && write_pipe_transport && socket_transport;
+}
+
 bool State::prepare(PyObject* module) {
     if (socket_transport) return true;
     if (!aio::State::prepare(module)) return false;
@@ -58,16 +75,7 @@ bool State::prepare(PyObject* module) {
     transport_socket = attribute("asyncio.trsock", "TransportSocket");
     socket_type = attribute("socket", "socket");
     if (!buffered_protocol || !transport_socket || !socket_type) return false;
-    Ref flow = attribute("asyncio.transports", "_FlowControlMixin");
-    Ref datagrams = attribute("asyncio.transports", "DatagramTransport"), bases;
-    if (flow && datagrams) bases = Ref::steal(PyTuple_Pack(2, flow.get(), datagrams.get()));
-    if (!bases) return false;
-    if (reinterpret_cast<PyTypeObject*>(flow.get())->tp_basicsize !=
-        static_cast<Py_ssize_t>(offsetof(aio::Runnable::Head, weakrefs)))
-        return py::raise(PyExc_ImportError, "asyncio's transports have an unknown layout");
-    datagram_transport = DatagramTransport::make_type(module, bases.get());
-    if (datagram_transport) socket_transport = SocketTransport::make_type(module, flow.get());
-    return static_cast<bool>(socket_transport);
+    return make_types(module);
 }
 
 }  // namespace pyev::net

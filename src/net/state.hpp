@@ -24,7 +24,6 @@ enum class Name {
     error_received,
     pause_writing,
     resume_writing,
-    close,
     create_future,
     set_result,
     set_exception,
@@ -34,8 +33,6 @@ enum class Name {
     getpeername,
     send,
     sendto,
-    fileno,
-    socket,
     sockname,
     peername,
     _attach,
@@ -49,9 +46,10 @@ enum class Name {
 
 class State : public aio::State {
  public:
-    py::Ref socket_transport, datagram_transport;  // types of ours
-    py::Ref buffered_protocol, transport_socket;   // asyncio's
-    py::Ref socket_type;                           // socket.socket
+    // Types of ours.
+    py::Ref socket_transport, datagram_transport, read_pipe_transport, write_pipe_transport;
+    py::Ref buffered_protocol, transport_socket;  // asyncio's
+    py::Ref socket_type;                          // socket.socket
     std::array<py::Ref, static_cast<size_t>(Name::count)> names;
 
     PyObject* name(Name name) const { return names[static_cast<size_t>(name)].get(); }
@@ -66,10 +64,15 @@ class State : public aio::State {
         for (auto& name : names) f(name);
         f(socket_transport);
         f(datagram_transport);
+        f(read_pipe_transport);
+        f(write_pipe_transport);
         f(buffered_protocol);
         f(transport_socket);
         f(socket_type);
     }
+
+ private:
+    [[nodiscard]] bool make_types(PyObject* module);
 };
 
 }  // namespace pyev::net

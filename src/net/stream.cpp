@@ -43,7 +43,8 @@ bool Stream::read_data() {
     if (size <= 0) return read_nothing(size);
     Ref data = Ref::steal(PyBytes_FromStringAndSize(buffer, size));
     if (data && call_protocol(Name::data_received, data.get())) return true;
-    return fatal("Fatal error: protocol.data_received() call failed.");
+    constexpr const char* message = "Fatal error: protocol.data_received() call failed.";
+    return device().pipe ? report(message) : fatal(message);
 }
 
 bool Stream::read_into_protocol() {
@@ -79,7 +80,7 @@ bool Stream::read_nothing(ssize_t result) {
     Ref answer = call_protocol(Name::eof_received);
     int keep_open = answer ? PyObject_IsTrue(answer.get()) : -1;
     if (keep_open < 0) return fatal("Fatal error: protocol.eof_received() call failed.");
-    if (!keep_open) return shut_down();
+    if (!keep_open || device().pipe) return shut_down();
     if (!lost_) watch(watched() & ~EV_READ);
     return true;
 }
@@ -121,20 +122,24 @@ Ref Stream::writelines(PyObject* list) {
     return appended() ? Ref::none() : Ref();
 }
 
+bool Stream::too_late() const { return lost_ || (device().pipe && closing_); }
+
+bool Stream::note_late_write() { return !lost_ || Flow::note_late_write(device().late_write); }
+
 // Queues what the object holds: itself, if nobody can change it, else a copy of what the kernel
 // does not take at once.
 bool Stream::append(PyObject* data) {
     if (PyBytes_CheckExact(data)) {
         if (!PyBytes_GET_SIZE(data)) return true;
-        if (lost_) return static_cast<bool>(note_late_write());
+        if (too_late()) return note_late_write();
         return queue_.push(data);
     }
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) return false;
     size_t size = static_cast<size_t>(view.len), sent = 0;
     bool done = true;
-    if (size && lost_) {
-        done = static_cast<bool>(note_late_write());
+    if (size && too_late()) {
+        done = note_late_write();
     } else if (size) {
         bool direct = size >= kFlushAt && queue_.empty() && !blocked();
         if (direct) done = send_now(static_cast<char*>(view.buf), size, sent);

@@ -26,6 +26,10 @@ class Stream : public Flow {
         int (*shut)(int fd);  // no more will be written
         const char* read_failed;
         const char* write_failed;
+        const char* late_write;  // the warning about writes after the end
+        // asyncio's rules for pipes: the end of input closes whatever eof_received() says, what
+        // data_received() raises does not, and nothing is written once close() was called.
+        bool pipe;
     };
 
     template <class F>
@@ -62,6 +66,7 @@ class Stream : public Flow {
     const Device& device() const { return reinterpret_cast<const Device&>(kind()); }
     // See Transport::open.
     [[nodiscard]] bool open(const Parts& parts);
+    bool unsent() const { return !queue_.empty(); }
 
  private:
     [[nodiscard]] bool learn_protocol();
@@ -75,6 +80,8 @@ class Stream : public Flow {
     [[nodiscard]] bool shut_write();
     [[nodiscard]] bool write_failed(int number);
     [[nodiscard]] bool settle();
+    bool too_late() const;
+    [[nodiscard]] bool note_late_write();
     [[nodiscard]] bool append(PyObject* data);
     [[nodiscard]] bool appended();
     [[nodiscard]] bool may_write(const char* function);

@@ -34,13 +34,13 @@ bool Transport::open(const Parts& parts) {
     context_ = parts.context ? Ref::borrow(parts.context) : Ref::steal(PyContext_CopyCurrent());
     socket_ = Ref::borrow(parts.socket);
     waiter_ = Ref::borrow(parts.waiter);
-    head()->extra = Ref::borrow(parts.extra);
+    if (parts.extra && !head()->extra) head()->extra = Ref::borrow(parts.extra);
     ev_io_set(&io_, parts.fd, 0);
     Ref made = Ref::steal(PyObject_GetAttr(parts.protocol, state.name(Name::connection_made)));
     Ref arguments = Ref::steal(PyTuple_Pack(1, object()));
     if (!context_ || !made || !arguments) return false;
     fd_ = parts.fd;
-    bool opened = note_addresses(parts.peer) && parts.loop->transports().add(fd_, object());
+    bool opened = parts.loop->transports().add(fd_, object());
     if (opened && parts.server) {
         Ref attached =
             Ref::steal(py::tell_server(parts.server, state.name(Name::_attach), object()));
@@ -65,28 +65,15 @@ static socklen_t get_name(int (*ask)(int, sockaddr*, socklen_t*), int fd, Addres
 }
 
 // They are to be told after the descriptor is closed, too.
-bool Transport::note_addresses(const Address* given) {
+bool Transport::note_addresses(const Parts& parts) {
     Address local, remote;
-    if (!get_name(getsockname, fd_, local) && errno == ENOTSOCK) return true;
+    get_name(getsockname, parts.fd, local);
+    const Address* given = parts.peer;
     if (!given) {
-        get_name(getpeername, fd_, remote);
+        get_name(getpeername, parts.fd, remote);
         given = &remote;
     }
-    if (!local.known() || !given->known()) {
-        // A family only the socket module knows.
-        Ref socket = get_socket();
-        for (Name name : {Name::getsockname, Name::getpeername}) {
-            Ref address;
-            if (socket) address = py::call_method(socket.get(), this->name(name));
-            if (!address && PyErr_ExceptionMatches(PyExc_OSError)) {
-                PyErr_Clear();
-                address = Ref::none();
-            }
-            Name key = name == Name::getsockname ? Name::sockname : Name::peername;
-            if (!address || !keep_extra(key, address.get())) return false;
-        }
-        return true;
-    }
+    if (!local.known() || !given->known()) return note_addresses_of(parts);
     addresses_ = static_cast<char*>(PyMem_RawMalloc(2 + local.size + given->size));
     if (!addresses_) return PyErr_NoMemory() != nullptr;
     char* next = addresses_;
@@ -98,6 +85,33 @@ bool Transport::note_addresses(const Address* given) {
     return true;
 }
 
+// A family that only the socket module knows.
+bool Transport::note_addresses_of(const Parts& parts) {
+    State& state = State::of(*parts.loop);
+    Ref socket = Ref::borrow(parts.socket), extra = Ref::borrow(parts.extra);
+    if (!socket)
+        socket = Ref::steal(
+            PyObject_CallFunction(state.socket_type.get(), "iiii", -1, -1, -1, parts.fd));
+    if (!extra) extra = Ref::steal(PyDict_New());
+    bool done = socket && extra;
+    for (Name name : {Name::getsockname, Name::getpeername}) {
+        if (!done) break;
+        Ref address = py::call_method(socket.get(), state.name(name));
+        if (!address && PyErr_ExceptionMatches(PyExc_OSError)) {
+            PyErr_Clear();
+            address = Ref::none();
+        }
+        Name key = name == Name::getsockname ? Name::sockname : Name::peername;
+        done = address && PyDict_SetItem(extra.get(), state.name(key), address.get()) == 0;
+    }
+    if (socket && !parts.socket) {  // it must not close what is not its own yet
+        py::ErrorGuard guard;
+        Ref detached = py::call_method(socket.get(), state.name(Name::detach));
+    }
+    head()->extra = extra;
+    return done;
+}
+
 Ref Transport::address(bool peer) const {
     const char* from = addresses_;
     if (peer) from += 1 + static_cast<unsigned char>(*from);
@@ -105,11 +119,6 @@ Ref Transport::address(bool peer) const {
     address.size = static_cast<unsigned char>(*from);
     std::memcpy(address.bytes, from + 1, address.size);
     return to_python(address);
-}
-
-bool Transport::keep_extra(Name name, PyObject* value) {
-    if (!head()->extra) head()->extra = Ref::steal(PyDict_New());
-    return head()->extra && PyDict_SetItem(head()->extra.get(), this->name(name), value) == 0;
 }
 
 Ref Transport::known_extra(Name name) {
@@ -127,9 +136,11 @@ Ref Transport::get_extra_info(py::Args args) {
             return Ref::borrow(found);
         if (PyErr_Occurred()) return {};
     }
-    if (PyUnicode_Check(slots[0]) && addresses_) {
-        if (PyUnicode_CompareWithASCIIString(slots[0], "peername") == 0) return address(true);
-        if (PyUnicode_CompareWithASCIIString(slots[0], "sockname") == 0) return address(false);
+    if (PyUnicode_Check(slots[0]) && kind().socket) {
+        if (addresses_) {
+            if (PyUnicode_CompareWithASCIIString(slots[0], "peername") == 0) return address(true);
+            if (PyUnicode_CompareWithASCIIString(slots[0], "sockname") == 0) return address(false);
+        }
         if (PyUnicode_CompareWithASCIIString(slots[0], "socket") == 0) {
             Ref socket = get_socket();
             State* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
@@ -206,7 +217,7 @@ void Transport::on_dead(ev::Watch* watch) {
     auto* self = static_cast<Transport*>(watch->owner);
     Ref keep = Ref::borrow(self->object());
     self->watch(0);
-    if (self->socket_) {
+    if (self->socket_ && self->kind().socket) {
         Ref detached = py::call_method(self->socket_.get(), self->name(Name::detach));
         if (!detached) PyErr_WriteUnraisable(self->object());
     }

@@ -35,6 +35,7 @@ class Transport : public aio::Runnable {
         void (*drop_unsent)(Transport*);
         // connection_lost() has been called, and the descriptor closed. May run Python code.
         void (*gone)(Transport*);
+        bool socket;        // or something else that is a descriptor
         const char* fatal;  // what a descriptor that cannot be watched is reported as
     };
 
@@ -104,6 +105,8 @@ class Transport : public aio::Runnable {
 
     // Events have come: they are dealt with in their turn.
     void note_events(int revents);
+    // Asks a socket for its addresses, before open().
+    [[nodiscard]] bool note_addresses(const Parts& parts);
     // What getpeername() said.
     py::Ref peer_name() { return addresses_ ? address(true) : known_extra(Name::peername); }
 
@@ -151,16 +154,16 @@ class Transport : public aio::Runnable {
     void unwatch();
     void close_descriptor();
     void leave_server();
-    [[nodiscard]] bool note_addresses(const Address* peer);
     py::Ref address(bool peer) const;
-    [[nodiscard]] bool keep_extra(Name name, PyObject* value);
+    [[nodiscard]] bool note_addresses_of(const Parts& parts);
     py::Ref known_extra(Name name);
 
     template <class T>
     friend struct KindOf;
 };
 
-// The table of a kind. T provides started(), ready(), flush(), drop_unsent(), gone() and kFatal.
+// The table of a kind. T provides started(), ready(), flush(), drop_unsent(), gone(), kSocket and
+// kFatal.
 template <class T>
 struct KindOf {
     static constexpr Transport::Kind value = {
@@ -175,6 +178,7 @@ struct KindOf {
         },
         [](Transport* transport) { static_cast<T*>(transport)->drop_unsent(); },
         [](Transport* transport) { static_cast<T*>(transport)->gone(); },
+        T::kSocket,
         T::kFatal,
     };
 };
