@@ -32,6 +32,9 @@ BACKENDS = {
     and name not in ("EVBACKEND_ALL", "EVBACKEND_MASK")
     and getattr(pyev, name) & pyev.supported_backends()
 }
+TRANSPORTS_OF_ASYNCIO = (
+    pyev.EventLoop._make_socket_transport is asyncio.SelectorEventLoop._make_socket_transport  # type: ignore[attr-defined]
+)
 # The kernel may refuse these two at run time (sysctl, seccomp), whatever libev was built with.
 MAY_BE_REFUSED = pyev.EVBACKEND_IOURING | pyev.EVBACKEND_LINUXAIO
 
@@ -42,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "asyncio_fails(reason, when=True, run=True): the standard loop itself gets this wrong",
+        "asyncio_fails(reason, when=True, **options of xfail): the standard loop gets this wrong",
     )
 
 
@@ -55,13 +58,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        marker = item.get_closest_marker("asyncio_fails")
-        if marker is None or not marker.kwargs.get("when", True):
-            continue
-        if item.callspec.params["factory"].startswith("asyncio"):  # type: ignore[attr-defined]
-            item.add_marker(
-                pytest.mark.xfail(reason=marker.args[0], run=marker.kwargs.get("run", True))
-            )
+        for marker in item.iter_markers("asyncio_fails"):
+            options = dict(marker.kwargs)
+            wrong = options.pop("when", True)
+            factory = item.callspec.params["factory"]  # type: ignore[attr-defined]
+            if wrong and (factory.startswith("asyncio") or TRANSPORTS_OF_ASYNCIO):
+                item.add_marker(pytest.mark.xfail(reason=marker.args[0], **options))
 
 
 def pytest_collection_finish() -> None:
