@@ -256,6 +256,7 @@ class Net:
         if not self.loop.is_closed():
             self.run(lose())
             self.run(self.turn(3))
+            self.run(self.loop.shutdown_default_executor())
         self._stack.close()
         for protocol in self.protocols:
             assert not protocol.wrong, protocol.wrong

@@ -139,6 +139,7 @@ async def test_no_descriptors_left(serving, net):
     await service.start()
     other = serving()
     await other.start()
+    await net.calm()  # what the loop needs for waiting, it has now
     peer = service.client()
     with few_descriptors():
         await net.calm()
@@ -164,6 +165,7 @@ async def test_closed_while_it_has_no_descriptors(serving, net):
     """It is not woken up again."""
     service = serving()
     await service.start()
+    await net.calm()
     service.client()
     with few_descriptors():
         await net.calm()
