@@ -7,6 +7,7 @@ processor time with that of children that were waited for.
 import argparse
 import asyncio
 import gc
+import inspect
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import loops
 import rows
@@ -75,25 +77,25 @@ def time_plain(work: rows.PlainWork, clock: Clock, samples: int) -> None:
 def measure(row: Row, stage: Callable[..., Stage], samples: int, seconds: float) -> Rates:
     clock = Clock(row, seconds)
 
-    async def main() -> Rates:
+    def once(figure: float) -> Rates:
+        return {"wall": [figure], "cpu": [figure]}
+
+    async def main() -> None:
         found = await row.prepare(stage(asyncio.get_running_loop()))
-        if row.kind == "figure":
-            return {"wall": [found], "cpu": [found]}
+        if row.figure:
+            finish(once(found))
         gc.collect()
         gc.freeze()  # collections go on, but not over what was there before
         await time_work(found, clock, samples)
-        return clock.rates
+        finish(clock.rates)  # without closing the loop: some cannot
 
-    if row.kind in ("plain", "figure plain"):
-        found = row.prepare(stage(None))
-        if row.kind == "figure plain":
-            return {"wall": [found], "cpu": [found]}
-        time_plain(found, clock, samples)
-        return clock.rates
-    runner = asyncio.Runner(loop_factory=stage(None).factory)
-    rates = runner.run(main())
-    finish(rates)  # without closing the loop: some cannot
-    return rates
+    if inspect.iscoroutinefunction(row.prepare):
+        asyncio.Runner(loop_factory=stage(None).factory).run(main())
+    found = row.prepare(stage(None))
+    if row.figure:
+        return once(found)
+    time_plain(found, clock, samples)
+    return clock.rates
 
 
 def use_heap() -> None:
@@ -107,7 +109,7 @@ def use_heap() -> None:
     del block
 
 
-def finish(rates: Rates) -> None:
+def finish(rates: Rates) -> NoReturn:
     json.dump(rates, sys.stdout)
     sys.stdout.flush()
     os._exit(0)

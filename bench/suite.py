@@ -75,9 +75,10 @@ class Results:
             return None
         return math.exp(statistics.fmean(logarithms)), len(logarithms)
 
-    def noise(self) -> float:
+    def noise(self, *rows: str) -> float:
         """How far the best process is above the median one, in the median of all figures."""
-        series = [self.processes(row, name) for row in self.rates for name in self.rates[row]]
+        chosen = rows or tuple(self.rates)
+        series = [self.processes(row, name) for row in chosen for name in self.rates[row]]
         found = [max(one) / statistics.median(one) - 1 for one in series if one]
         return statistics.median(found) if found else 0.0
 

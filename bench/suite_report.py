@@ -45,13 +45,14 @@ def rows_table(results: Results) -> tuple[Cells, list[Cells]]:
     names = contenders(results)
     known = rows.load()
     peer = {name: results.best_peer(name) for name in results.rates}
-    head = ["", *names, f"÷ {STANDARD}", "÷ uvloop", "÷ best", f"÷ {FLOOR}"]
+    head = ["", *names, f"÷ {STANDARD}", "÷ uvloop", "÷ best", f"÷ {FLOOR}", "noise"]
     body = []
     for name in results.rates:
         row = known[name]
         cells = [row.what, *(cell(results, row, loop, peer[name]) for loop in names)]
         for other in (STANDARD, "uvloop", peer[name], FLOOR):
             cells.append(ratio(results.ratio(name, OURS, other)))
+        cells.append(f"{results.noise(name):.0%}")
         body.append(cells)
     return head, body
 
@@ -77,7 +78,7 @@ def explain(results: Results) -> Iterable[str]:
     clock = "processor time" if results.clock == "cpu" else "the clock"
     yield (
         f"Best of all processes by {clock}; in bold the best peer of the row. "
-        f"Noise: the best process is {results.noise():.0%} above the median one."
+        f"Noise: the best process is {results.noise():.0%} above the median one, in the median."
     )
     for name, why in results.missing.items():
         yield f"Left out: {name}: {why}"

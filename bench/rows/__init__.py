@@ -44,7 +44,7 @@ class Row(NamedTuple):
     what: str
     family: str
     prepare: Callable[[Stage], Any]
-    kind: str  # "work", "plain", "figure"
+    figure: bool  # it returns the figure, not the work to be timed
     unit: str
     batch: float  # units in a turn
     floor: tuple[str, ...]  # the arguments of the same work in C
@@ -56,7 +56,7 @@ ROWS: dict[str, Row] = {}
 def row(
     what: str,
     *,
-    kind: str = "work",
+    figure: bool = False,
     unit: str = "/s",
     batch: float = 1,
     floor: tuple[str, ...] = (),
@@ -65,7 +65,7 @@ def row(
         family = prepare.__module__.rpartition(".")[2]
         name = prepare.__name__
         assert name not in ROWS
-        ROWS[name] = Row(name, what, family, prepare, kind, unit, batch, floor)
+        ROWS[name] = Row(name, what, family, prepare, figure, unit, batch, floor)
         return prepare
 
     return add

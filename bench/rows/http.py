@@ -61,11 +61,11 @@ def per_request(stage: Stage, server: str) -> float:
             process.kill()
 
 
-@row("uvicorn hello, server CPU per request", kind="figure plain", unit="us")
+@row("uvicorn hello, server CPU per request", figure=True, unit="us")
 def uvicorn(stage: Stage) -> float:
     return per_request(stage, "uvicorn")
 
 
-@row("aiohttp hello, server CPU per request", kind="figure plain", unit="us")
+@row("aiohttp hello, server CPU per request", figure=True, unit="us")
 def aiohttp(stage: Stage) -> float:
     return per_request(stage, "aiohttp")

@@ -41,11 +41,11 @@ async def per_mib(stage: Stage, count: int, **options: Any) -> float:
     return count / (resident() - before)
 
 
-@row("idle TCP transports", kind="figure", unit="/MiB")
+@row("idle TCP transports", figure=True, unit="/MiB")
 async def idle_tcp(stage: Stage) -> float:
     return 2 * await per_mib(stage, 2000)
 
 
-@row("idle TLS pairs", kind="figure", unit="/MiB")
+@row("idle TLS pairs", figure=True, unit="/MiB")
 async def idle_tls(stage: Stage) -> float:
     return await per_mib(stage, 200, tls=contexts(stage))

@@ -240,7 +240,7 @@ async def timeout(stage: Stage) -> Work:
     return run
 
 
-@row("new loop, run, close", kind="plain")
+@row("new loop, run, close")
 def new_loop(stage: Stage) -> PlainWork:
     async def answer(number: int) -> int:
         return number
