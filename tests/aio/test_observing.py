@@ -306,15 +306,15 @@ def test_a_generator_dropped_in_another_thread(aloop, spin):
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="Python 3.12 waits for it all the same")
 def test_an_executor_that_does_not_end(aloop):
+    before = set(threading.enumerate())
     release = threading.Event()
     future = aloop.run_in_executor(None, release.wait)
     with pytest.warns(RuntimeWarning, match="executor did not finish"):
         aloop.run_until_complete(aloop.shutdown_default_executor(timeout=0.01))
     release.set()
     assert aloop.run_until_complete(future) is True
-    for thread in threading.enumerate():
-        if thread.name.startswith("asyncio"):
-            thread.join()
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
 
 
 # Call graphs
