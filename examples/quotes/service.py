@@ -117,7 +117,8 @@ class Service:
         self.clock = loop.periodic(0.0, 1.0, self.second_passed)
         self.fixer = loop.scheduler(self.next_fixing, self.fix)
         watchers: list[pyev.Watcher] = [
-            loop.timer(REFRESH, REFRESH, self.refreshed),
+            # Last of all: where it takes its time, Idle would not get any otherwise.
+            loop.timer(REFRESH, REFRESH, self.refreshed, priority=-1),
             self.clock,
             self.fixer,
             loop.signal(signal.SIGUSR1, self.take_snapshot),

@@ -148,6 +148,26 @@ def test_an_exception_in_a_callback_ends_it() -> None:
     assert done.stderr.rstrip().endswith("ZeroDivisionError: in a watcher")
 
 
+def test_a_slow_terminal_leaves_time_for_the_rest(program: str) -> None:
+    """Drawing takes longer than until the next time, so its timer is due in every turn."""
+    sabotage = f"""if True:
+        import sys, time
+        sys.path.insert(0, {str(EXAMPLES)!r})
+        sys.argv[1:] = ["--plain", "--seconds", "2"]
+        import {program} as program
+        quick = program.Service.refreshed
+        def slow(self, watcher, revents):
+            time.sleep(0.11)
+            quick(self, watcher, revents)
+        program.Service.refreshed = slow
+        sys.exit(program.main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", sabotage], capture_output=True, text=True, timeout=90
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
 def test_live_table_on_a_terminal(program: str) -> None:
     pytest.importorskip("rich")
     ours, theirs = pty.openpty()
