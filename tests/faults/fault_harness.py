@@ -37,9 +37,10 @@ def run_script(
     silent and ends with "ok"."""
     environment = dict(os.environ, PYEV_FAULT_BACKEND=backend, PYEV_FAULT_LIMIT=str(timeout * 0.9))
     environment.pop("LIBEV_FLAGS", None)
-    # Freed memory is overwritten, so a use after free is found without a sanitizer.
+    # Freed memory is overwritten, so a use after free is found without a sanitizer; and with one,
+    # each object is an allocation of its own, so that it is found by that.
     if "PYEV_FAULT_PLAIN_MALLOC" not in os.environ:
-        environment["PYTHONMALLOC"] = "debug"
+        environment["PYTHONMALLOC"] = "malloc_debug" if "PYEV_SANITIZED" in os.environ else "debug"
     command = [sys.executable, "-W", "error", "-X", "faulthandler"]
     if source is not None:
         command += ["-c", source]

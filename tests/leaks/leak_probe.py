@@ -22,7 +22,7 @@ COUNT = int(os.environ.get("PYEV_LEAK_COUNT", "100000"))
 BYTES = 256 * 1024
 OBJECTS = 20
 RESIDENT = 3 * 1024 * 1024
-SANITIZED = "san.so" in os.environ.get("LD_PRELOAD", "") or "ASAN_OPTIONS" in os.environ
+SANITIZED = "PYEV_SANITIZED" in os.environ
 
 BACKENDS = {
     "select": pyev.EVBACKEND_SELECT,
@@ -56,8 +56,13 @@ class _Mallinfo(ctypes.Structure):
 
 def allocated() -> int:
     """Bytes that malloc has given out; 0 where it cannot tell."""
+    libc = ctypes.CDLL(None)
     try:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
+        if SANITIZED:
+            of_asan = libc.__sanitizer_get_current_allocated_bytes
+            of_asan.restype = ctypes.c_size_t
+            return int(of_asan())
+        mallinfo2 = libc.mallinfo2
     except AttributeError:
         return 0
     mallinfo2.restype = _Mallinfo
