@@ -136,13 +136,17 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
         // libev 4.33 counts io_uring's own timerfd watcher once more each time.
         if (ev_backend(ev) == EVBACKEND_IOURING) ev_unref(ev);
     }
-    if (self->frame_->wait) self->released_ = PyEval_SaveThread();
+    if (!self->frame_->wait) return;
+    // Noted before: another thread runs as soon as the GIL is let go, and may ask close_fd.
+    self->released_ = PyThreadState_Get();
+    PyEval_SaveThread();
 }
 
 void Loop::on_acquire(struct ev_loop* ev) noexcept {
     auto* self = static_cast<Loop*>(ev_userdata(ev));
     int number = errno;  // libev looks at it after this
-    if (self->released_) PyEval_RestoreThread(std::exchange(self->released_, nullptr));
+    if (self->released_) PyEval_RestoreThread(self->released_);
+    self->released_ = nullptr;
     for (int fd : self->closing_fds_) ::close(fd);
     self->closing_fds_.clear();
     self->pause_.polled();

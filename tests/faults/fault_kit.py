@@ -367,14 +367,20 @@ def assassin(signum: int, pid: int | None = None) -> Callable[[], None]:
     return shoot
 
 
-def busy_loop(loop: pyev.Loop, callback: Callable[..., object] = nothing) -> list[pyev.Watcher]:
-    """One active watcher of every kind."""
-    fd, other = pair()
+def child_that_waits() -> int:
+    """Until the harness kills it."""
     child = os.fork()
     if not child:
         while True:
             signal.pause()
     _forked.append(child)
+    return child
+
+
+def busy_loop(loop: pyev.Loop, callback: Callable[..., object] = nothing) -> list[pyev.Watcher]:
+    """One active watcher of every kind."""
+    fd, other = pair()
+    child = child_that_waits()
     watchers: list[pyev.Watcher] = [
         loop.io(fd, pyev.EV_READ, callback),
         loop.io(fd, pyev.EV_WRITE, callback),

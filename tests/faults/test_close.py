@@ -306,3 +306,30 @@ def test_the_last_reference_goes_in_another_thread() -> None:
         stopping.stop()
         loop.verify()
         kit.works(loop)
+
+
+@scenario("C42", "C44")
+def test_the_last_reference_goes_as_another_thread_begins_to_poll() -> None:
+    """The pidfds are closed, but not in the set that is polled."""
+    child = kit.child_that_waits()
+    running = threading.Event()
+    for _ in range(100):
+        running.clear()
+        with (
+            kit.new_loop() as loop,
+            loop.async_(lambda w, revents: w.loop.stop()) as stopping,
+            loop.prepare(lambda w, revents: running.set()),
+        ):
+            victims = [loop.child(child, False, kit.never) for _ in range(20)]
+            for victim in victims:
+                victim.start()
+            del victim
+            thread = threading.Thread(target=loop.start)
+            thread.start()
+            running.wait()
+            with kit.dropping():
+                victims.clear()
+            stopping.send()
+            thread.join()
+    with kit.new_loop() as loop:
+        kit.works(loop)

@@ -324,6 +324,13 @@ GUARDS = [
         "return is_alive();",
     ),
     Guard(
+        "test_close.py::test_the_last_reference_goes_as_another_thread_begins_to_poll[poll]",
+        "turn.cpp",
+        "Loop::on_release, noted before",
+        "    self->released_ = PyThreadState_Get();\n    PyEval_SaveThread();\n",
+        "    self->released_ = PyEval_SaveThread();\n",
+    ),
+    Guard(
         "test_close.py::test_close_is_refused_while_running[epoll]",
         "loop.cpp",
         "Loop::close",
