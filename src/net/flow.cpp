@@ -69,8 +69,10 @@ bool Flow::set_limits(py::Args args) {
     if (has_high && !py::to_double(slots[0], high)) return false;
     if (!has_low) low = std::floor(high / 4);
     if (!(high >= low && low >= 0)) {
-        Ref shown_high = Ref::steal(PyFloat_FromDouble(high)), shown_low;
-        if (has_high) shown_high = Ref::borrow(slots[0]);
+        Ref four = Ref::steal(PyLong_FromLong(4)), shown_high, shown_low;
+        if (!four) return false;
+        shown_high =
+            has_high ? Ref::borrow(slots[0]) : Ref::steal(PyNumber_Multiply(four.get(), slots[1]));
         shown_low = has_low ? Ref::borrow(slots[1]) : Ref::steal(PyLong_FromDouble(low));
         if (!shown_high || !shown_low) return false;
         return py::raise(PyExc_ValueError, "high (%R) must be >= low (%R) must be >= 0",

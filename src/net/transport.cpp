@@ -362,10 +362,12 @@ Ref Transport::set_protocol(PyObject* protocol) {
     return Ref::none();
 }
 
-Ref Transport::abort() { return force_close(nullptr) ? Ref::none() : Ref(); }
+Ref Transport::abort() { return force_close_with(nullptr); }
 
+// What waits for the turn's end is sent first: only what the kernel refused is dropped. On
+// asyncio's own transports it had been sent when write() returned.
 Ref Transport::force_close_with(PyObject* error) {
-    return force_close(error) ? Ref::none() : Ref();
+    return kind().table.flush(this) && force_close(error) ? Ref::none() : Ref();
 }
 
 void Transport::note(const char* what) {

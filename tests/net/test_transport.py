@@ -1,0 +1,69 @@
+"""The life of a transport: what abort() drops, which water marks are refused."""
+
+import asyncio
+import socket
+
+import pytest
+
+
+def make_pair(loop):
+    """A transport, and the socket at its other end."""
+    here, there = socket.socketpair()
+    there.settimeout(60)
+    transport, _ = loop.run_until_complete(
+        loop.create_connection(asyncio.Protocol, sock=here),
+    )
+    return transport, there
+
+
+def read_all(sock):
+    received = b""
+    while data := sock.recv(65536):
+        received += data
+    return received
+
+
+def finish(loop, transport):
+    transport.abort()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_what_the_kernel_takes_is_sent_before_abort(aloop):
+    transport, there = make_pair(aloop)
+
+    async def speak():
+        transport.write(b"last ")
+        transport.writelines([b"words", bytearray(b"!")])
+        transport.abort()
+        transport.write(b"too late")
+
+    aloop.run_until_complete(speak())
+    finish(aloop, transport)
+    with there:
+        assert read_all(there) == b"last words!"
+
+
+def test_what_the_kernel_refused_is_dropped_by_abort(aloop):
+    transport, there = make_pair(aloop)
+
+    async def speak():
+        transport.write(b"x" * 10_000_000)
+        transport.abort()
+
+    aloop.run_until_complete(speak())
+    finish(aloop, transport)
+    with there:
+        assert 0 < len(read_all(there)) < 10_000_000
+
+
+@pytest.mark.parametrize("limits", [{"low": -1}, {"high": -1}, {"high": 1, "low": 2}])
+def test_refused_limits_are_named_as_given(aloop, limits):
+    transport, there = make_pair(aloop)
+    with pytest.raises(ValueError, match="must be") as caught:
+        transport.set_write_buffer_limits(**limits)
+    high = limits.get("high", 4 * limits.get("low", 0))
+    low = limits.get("low", high // 4)
+    assert str(caught.value) == f"high ({high}) must be >= low ({low}) must be >= 0"
+    finish(aloop, transport)
+    there.close()
