@@ -303,6 +303,12 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     def _signalled(self, watcher: _core.Signal[asyncio.Handle], __revents: int) -> None:
         self._add_callback(watcher.data)
 
+    def _signalled_elsewhere(self, signum: int) -> None:
+        # Python's handler was called, so somebody installed one over libev's: asyncio calls both.
+        watcher = self._signal_watchers.get(signum)
+        if watcher is not None and signal.getsignal(signum) is not _feed:
+            self._add_callback(watcher.data)
+
     def remove_signal_handler(self, sig: int) -> bool:
         """Remove the handler of a signal; return whether there was one."""
         self._check_signal(sig)

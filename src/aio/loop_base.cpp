@@ -26,7 +26,7 @@ static double monotonic() {
     return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
-LoopBase::LoopBase() : Driver{report, stop_driver}, readers_(this) {
+LoopBase::LoopBase() : Driver{report, stop_driver, signalled}, readers_(this) {
     ev_init(&timer_, +[](struct ev_loop*, ev_timer*, int) {});
 }
 
@@ -380,6 +380,12 @@ void LoopBase::report(Driver* driver, PyObject* source) {
 }
 
 void LoopBase::stop_driver(Driver* driver) { static_cast<LoopBase*>(driver)->stopping_ = true; }
+
+bool LoopBase::signalled(Driver* driver, int signum) {
+    auto* self = static_cast<LoopBase*>(driver);
+    return static_cast<bool>(
+        Ref::steal(PyObject_CallMethod(self->object(), "_signalled_elsewhere", "i", signum)));
+}
 
 void LoopBase::report_closed(PyObject* handle, int fd) {
     Ref done = Ref::steal(PyObject_CallMethod(object(), "_report_closed", "Oi", handle, fd));

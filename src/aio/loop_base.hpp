@@ -110,6 +110,7 @@ class LoopBase : private ev::Driver {
     static int set_attribute(PyObject* self, PyObject* name, PyObject* value);
     static void report(Driver* driver, PyObject* source);
     static void stop_driver(Driver* driver);
+    static bool signalled(Driver* driver, int signum);
     static PyType_Slot extra_slots[];
 
     [[nodiscard]] bool parse(const char* function, const char* first, py::Args args, Call& call);

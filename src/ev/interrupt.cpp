@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "ev/loop.hpp"
 #include "py/error.hpp"
 
 namespace pyev::ev {
@@ -64,20 +65,24 @@ void Interrupt::leave() {
     int ours = set(previous_);
     if (ours < -1) set(previous_ = -1);            // the other's descriptor is closed by now
     if (ours >= -1 && ours != writer_) set(ours);  // set meanwhile, to stay
-    if (previous_ >= 0) drain();
+    if (previous_ >= 0) drain(false);
 }
 
-// Empties the pipe; bytes that somebody else waits for go on to them.
-void Interrupt::drain() {
-    char bytes[128];
+// Empties the pipe; bytes that somebody else waits for go on to them. Each is a signal's number.
+void Interrupt::drain(bool tell) {
+    unsigned char bytes[128];
     ssize_t size;
+    auto* loop = static_cast<Loop*>(ev_userdata(loop_));
     while ((size = read(reader_, bytes, sizeof bytes)) > 0) {
+        Driver* driver = tell ? loop->driver() : nullptr;
+        for (ssize_t i = 0; driver && i < size; ++i)
+            if (!driver->signalled(driver, bytes[i])) return loop->fail();
         if (previous_ >= 0 && write(previous_, bytes, size) < 0) continue;  // full: it wakes anyway
     }
 }
 
 void Interrupt::readable(struct ev_loop*, ev_io* io, int) {
-    static_cast<Interrupt*>(io->data)->drain();
+    static_cast<Interrupt*>(io->data)->drain(true);
 }
 
 }  // namespace pyev::ev

@@ -26,7 +26,7 @@ class Interrupt {
     static void readable(struct ev_loop*, ev_io* io, int);
     static void dead(Watch* watch);
     int set(int fd);
-    void drain();
+    void drain(bool tell);
 
     struct ev_loop* loop_ = nullptr;
     Descriptors* descriptors_ = nullptr;

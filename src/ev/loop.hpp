@@ -22,6 +22,8 @@ struct Driver {
     // A watcher's callback raised an Exception, which is set.
     void (*report)(Driver*, PyObject* source);
     void (*stop)(Driver*);
+    // Python's own handler of a signal was called. False: an error is set.
+    bool (*signalled)(Driver*, int signum);
 };
 
 class Loop {

@@ -80,19 +80,29 @@ def test_the_handler_before_is_put_back(ours):
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
-def test_another_handler_for_a_while(aloop, spin):
+def test_another_handler_for_a_while(aloop):
     """As uvicorn does: signal.signal(), later what that gave back, and the signal raised again."""
     seen, other = [], []
-    aloop.add_signal_handler(signal.SIGTERM, seen.append, "ours")
-    before = signal.signal(signal.SIGTERM, lambda *args: other.append(args[0]))
-    signal.raise_signal(signal.SIGTERM)
-    assert other == [signal.SIGTERM]
-    signal.signal(signal.SIGTERM, before)
-    seen.clear()
-    signal.raise_signal(signal.SIGTERM)
-    while not seen:
-        spin(aloop)
-    assert aloop.remove_signal_handler(signal.SIGTERM)
+
+    async def raised():
+        signal.raise_signal(signal.SIGTERM)
+        while not seen:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)
+        return seen.pop(), seen
+
+    async def main():
+        await asyncio.sleep(0.001)
+        aloop.add_signal_handler(signal.SIGTERM, seen.append, "ours")
+        before = signal.signal(signal.SIGTERM, lambda *args: other.append(args[0]))
+        assert await raised() == ("ours", [])
+        assert other == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, before)
+        assert await raised() == ("ours", [])
+        assert aloop.remove_signal_handler(signal.SIGTERM)
+
+    aloop.run_until_complete(main())
+    assert len(other) == 1
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
