@@ -5,6 +5,7 @@
 import asyncio
 import selectors
 import signal
+import socket
 import sys
 import threading
 from asyncio import (
@@ -181,12 +182,18 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     def _make_socket_transport(
         self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None
     ) -> Any:
+        if not _is_plain(sock, "recv", "recv_into", "send", "sendmsg", "shutdown"):
+            return super()._make_socket_transport(
+                sock, protocol, waiter, extra=extra, server=server
+            )
         self._ensure_fd_no_transport(sock)
         return _core.make_socket_transport(self, sock, protocol, waiter, extra, server)
 
     def _make_datagram_transport(
         self, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
     ) -> Any:
+        if not _is_plain(sock, "recv", "recvfrom", "send", "sendto"):
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         self._ensure_fd_no_transport(sock)
         return _core.make_datagram_transport(self, sock, protocol, waiter, extra, address)
 
@@ -212,7 +219,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         *timeouts: Any,
         **options: Any,
     ) -> None:
-        if sslcontext is None:
+        if sslcontext is None and _is_plain(sock, "accept"):
             self._add_reader(
                 sock, _core.accept_connections, self, protocol_factory, sock, server, backlog
             )
@@ -320,6 +327,14 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             self._exchange_handler(sig, before)
         watcher.stop()
         return True
+
+
+def _is_plain(sock: Any, *methods: str) -> bool:
+    """Whether the socket is used as it is; a class of its own may want to see what passes."""
+    own = type(sock)
+    if own is socket.socket or not isinstance(sock, socket.socket):
+        return True
+    return all(getattr(own, name) is getattr(socket.socket, name) for name in methods)
 
 
 def _feed(signum: int, __frame: object) -> None:

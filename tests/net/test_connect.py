@@ -395,3 +395,48 @@ async def test_many_at_once(net):
         protocol.transport.write(b"x")
         protocol.transport.close()
         await protocol.lost()
+
+
+class Tracked(socket.socket):
+    """Sees what passes."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seen = []
+
+    def recv(self, *args):
+        self.seen.append("recv")
+        return super().recv(*args)
+
+    def send(self, *args):
+        self.seen.append("send")
+        return super().send(*args)
+
+    def accept(self):
+        self.seen.append("accept")
+        return super().accept()
+
+
+def test_a_socket_class_of_ones_own_sees_what_passes(aloop):
+    listener = Tracked()
+    listener.bind(("127.0.0.1", 0))
+
+    async def serve(reader, writer):
+        writer.write(await reader.readexactly(1))
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, sock=listener)
+        sock = Tracked()
+        sock.setblocking(False)
+        await aloop.sock_connect(sock, listener.getsockname())
+        reader, writer = await asyncio.open_connection(sock=sock)
+        writer.write(b"x")
+        assert await reader.read() == b"x"
+        writer.close()
+        server.close()
+        return sock.seen
+
+    seen = aloop.run_until_complete(main())
+    assert {"recv", "send"} <= set(seen)
+    assert "accept" in listener.seen
