@@ -89,12 +89,6 @@ def test_error_is_an_exception_of_its_own():
     assert pickle.loads(pickle.dumps(pyev.Error("x"))).args == ("x",)
 
 
-def test_everything_is_reachable_from_the_package():
-    for name in dir(pyev._core):
-        if not name.startswith("_") and name != "LoopBase":  # one half of EventLoop
-            assert getattr(pyev, name) is getattr(pyev._core, name), name
-
-
 def test_time_is_the_wall_clock():
     before = time.time()
     now = pyev.time()
