@@ -131,26 +131,42 @@ int Descriptors::verify(int fd, const struct stat& status, Identity& identity) {
         if (int refused = try_epoll(fd)) return refused;
     entry.device = status.st_dev;
     entry.inode = status.st_ino;
+    entry.socket = S_ISSOCK(status.st_mode);
     return 0;
 }
 
-int Descriptors::start(Watch* watch) {
+int Descriptors::start(Watch* watch, bool open) {
     ev_io* io = watch->io;
+    // Of a socket that is open, `check` finds out in time whether it is another one than before.
+    bool known = open && !always_all_ && static_cast<size_t>(io->fd) < entries_.size() &&
+                 entries_[io->fd].socket;
     struct stat status;
-    if (fstat(io->fd, &status) != 0) return errno;
+    if (!known && fstat(io->fd, &status) != 0) return errno;
     if (!entries_.extend(io->fd + 1) || !changed_.reserve(entries_.size())) return ENOMEM;
     Entry& entry = entries_[io->fd];
-    Identity identity;
-    if (int refused = verify(io->fd, status, identity)) return refused;
+    Identity identity = Identity::kSame;
+    if (!known)
+        if (int refused = verify(io->fd, status, identity)) return refused;
     note_change(io->fd);
+    if (identity == Identity::kOther) tell_other(io->fd);
     int events = io->events & (EV_READ | EV_WRITE);
     io->events = events;
     // ev_io_set is what asks libev for a new registration.
-    if (identity != Identity::kSame) ev_io_set(io, io->fd, events);
+    if (identity != Identity::kSame) {
+        ev_io_set(io, io->fd, events);
+        entry.anew = true;
+    }
     watch->next = entry.head;
     entry.head = watch;
     ev_io_start(loop_, io);
     return 0;
+}
+
+void Descriptors::tell_other(int fd) {
+    for (Watch *watch = entries_[fd].head, *next; watch; watch = next) {
+        next = watch->next;
+        if (watch->other) watch->other(watch);
+    }
 }
 
 // The number has become another file's while it was watched: what is pending was the old one's.
@@ -160,6 +176,8 @@ void Descriptors::register_anew(int fd) {
     ev_io_stop(loop_, io);
     ev_io_set(io, fd, events);
     ev_io_start(loop_, io);
+    entries_[fd].anew = true;
+    tell_other(fd);
 }
 
 // There is room for every descriptor, once.
@@ -175,9 +193,7 @@ void Descriptors::stop(Watch* watch) {
         if (*link != watch) continue;
         *link = watch->next;
         watch->next = nullptr;
-        // libev tells the kernel what the others want.
-        if (entries_[fd].head) note_change(watch->io->fd);
-        return;
+        return note_change(watch->io->fd);
     }
 }
 
@@ -185,20 +201,40 @@ void Descriptors::bury(int fd) {
     while (Watch* watch = entries_[fd].head) watch->dead(watch);
 }
 
+bool Descriptors::check_own() {
+    if (own_size_ == 0) find_backend();
+    return own_alive() || py::raise_errno(EBADF);
+}
+
+// Whether libev will tell the kernel anything. Most changes are a start that follows a stop; and
+// on epoll libev ignores that nobody is left.
+bool Descriptors::modifies() {
+    if (own_changed_ || ev_backend(loop_) != EVBACKEND_EPOLL) return true;
+    for (int fd : changed_) {
+        Entry& entry = entries_[fd];
+        if (entry.head && (entry.anew || entry.events() != entry.told)) return true;
+    }
+    return false;
+}
+
 bool Descriptors::check(bool all) {
     all = all || always_all_;
     if (!all && changed_.empty() && !own_changed_) return true;
-    if (own_size_ == 0) find_backend();
-    if (!own_alive()) return py::raise_errno(EBADF);
+    bool own_checked = all || modifies();
+    if (own_checked && !check_own()) return false;
     if (!all) {
         for (size_t i = 0; i < changed_.size(); ++i) {
             int fd = changed_[i];
             struct stat status;
             Identity identity;
             if (!entries_[fd].head) continue;
-            if (fstat(fd, &status) != 0 || verify(fd, status, identity) != 0)
+            bool dead = fstat(fd, &status) != 0 || verify(fd, status, identity) != 0;
+            if (!dead && identity != Identity::kOther) continue;
+            // Perhaps everything has been closed.
+            if (!std::exchange(own_checked, true) && !check_own()) return false;
+            if (dead)
                 bury(fd);
-            else if (identity == Identity::kOther)
+            else
                 register_anew(fd);
         }
         return true;
@@ -215,7 +251,11 @@ bool Descriptors::check(bool all) {
 }
 
 void Descriptors::polled() {
-    for (int fd : changed_) entries_[fd].changed = false;
+    for (int fd : changed_) {
+        Entry& entry = entries_[fd];
+        entry.told = static_cast<unsigned char>(entry.events());
+        entry.changed = entry.anew = false;
+    }
     changed_.clear();
     own_changed_ = false;
 }

@@ -21,6 +21,8 @@ struct Watch {
     // The descriptor was found closed: stop the watch and report it.
     void (*dead)(Watch*);
     Watch* next;
+    // The number is another file's by now; may be null. Events of that one follow.
+    void (*other)(Watch*) = nullptr;
 };
 
 class Descriptors {
@@ -30,7 +32,8 @@ class Descriptors {
 
     // Lists `watch` and starts its ev_io. 0, or the errno of a descriptor that is closed or that
     // this backend cannot watch.
-    [[nodiscard]] int start(Watch* watch);
+    // `open`: the caller's last system call on it has just succeeded, or would have had to wait.
+    [[nodiscard]] int start(Watch* watch, bool open = false);
     void stop(Watch* watch);
 
     // Calls `dead` for each watch whose descriptor is closed; looks at those changed since the
@@ -71,7 +74,15 @@ class Descriptors {
         Watch* head;
         dev_t device;
         ino_t inode;
-        bool changed;
+        bool socket;         // as these two say
+        bool changed;        // since the last poll
+        bool anew;           // libev was asked to register it anew
+        unsigned char told;  // EV_READ and EV_WRITE, as libev last took them over
+        int events() const {
+            int events = 0;
+            for (Watch* watch = head; watch; watch = watch->next) events |= watch->io->events;
+            return events & (EV_READ | EV_WRITE);
+        }
     };
     struct Own {
         int fd;
@@ -94,8 +105,11 @@ class Descriptors {
     void find_wakeup(int hint);
     void add_own(int fd);
     bool own_alive() const;
+    [[nodiscard]] bool check_own();
+    bool modifies();
     void note_change(int fd);
     void register_anew(int fd);
+    void tell_other(int fd);
     void bury(int fd);
 
     struct ev_loop* loop_ = nullptr;
