@@ -43,7 +43,7 @@ bool Child::configure(PyObject* const* lead) {
 }
 
 bool Child::begin() {
-    over_ = false;
+    over_ = lost_ = false;
     handed_.clear();
     if (pid_ && !trace_) {
         pidfd_ = open_pidfd(pid_);
@@ -153,6 +153,7 @@ bool Child::collect(Status& status) {
         if (take_handed(status)) return true;
         if (pidfd_ < 0) return false;
         status = {pid_, kUnknownStatus};
+        lost_ = true;
         return true;
     }
     return false;
@@ -195,6 +196,7 @@ Ref Child::get_rpid() { return Ref::steal(PyLong_FromLong(rpid_)); }
 bool Child::set_rpid(PyObject* rpid) { return py::to_int(rpid, rpid_); }
 Ref Child::get_rstatus() { return Ref::steal(PyLong_FromLong(rstatus_)); }
 bool Child::set_rstatus(PyObject* rstatus) { return py::to_int(rstatus, rstatus_); }
+Ref Child::get_lost() { return Ref::steal(PyBool_FromLong(lost_)); }
 
 static PyMethodDef methods[] = {
     py::fast<&Watcher::set>("set", R"(set($self, /, pid, trace)
@@ -215,6 +217,8 @@ static PyGetSetDef getset[] = {
     py::getset<&Child::get_rstatus, &Child::set_rstatus>(
         "rstatus",
         R"(Its status as os.waitpid() gives it, for os.waitstatus_to_exitcode(); 0 before. Writable.)"),
+    py::get<&Child::get_lost>(
+        "lost", R"(Whether somebody else took the status, and rstatus is only 0xff00. Read-only.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -226,8 +230,8 @@ Calls callback(watcher, EV_CHILD) when a child process has ended; rpid and rstat
 
 pid: the child's, or 0 for any. trace true: also when it was stopped or continued. One pid without
 trace works on any loop, by a pidfd; pid 0 and trace need default_loop(), and Error is raised
-elsewhere by start(). The process is reaped: don't wait for it elsewhere; if that happened, rstatus
-is 0xff00. A one-pid Child without trace is to be stopped by its callback or by hand once the
+elsewhere by start(). The process is reaped: don't wait for it elsewhere; if that happened, `lost` is
+true and rstatus 0xff00. A one-pid Child without trace is to be stopped by its callback or by hand once the
 process ended.
 Raises ValueError for a negative pid; start() raises ProcessLookupError for one that does not exist.
 libev manual: "ev_child - watch out for process status changes".)",

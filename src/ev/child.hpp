@@ -43,6 +43,7 @@ class Child : public WatcherOf<Child, ChildEvent, nullptr, nullptr> {
     bool set_rpid(PyObject* rpid);
     py::Ref get_rstatus();
     bool set_rstatus(PyObject* rstatus);
+    py::Ref get_lost();
 
  private:
     struct Status {
@@ -72,6 +73,7 @@ class Child : public WatcherOf<Child, ChildEvent, nullptr, nullptr> {
     int pidfd_ = -1;  // -1: SIGCHLD
     bool trace_ = false;
     bool over_ = false;  // the one process has ended
+    bool lost_ = false;  // and somebody else has its status
     Child* previous_child_ = nullptr;
     Child* next_child_ = nullptr;
     py::Array<Status> handed_;  // by others, under the list's lock
