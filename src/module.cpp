@@ -118,7 +118,8 @@ static bool add_types(PyObject* module, State& state) {
 
 static bool add_event_loop(PyObject* module, net::State& state) {
     state.loop_base = py::make_type<aio::LoopBase>(module);
-    return state.loop_base &&
+    state.sockets.operation = py::make_type<aio::Operation, true>(module);
+    return state.loop_base && state.sockets.operation &&
            PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(state.loop_base.get())) == 0;
 }
 

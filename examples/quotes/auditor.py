@@ -5,7 +5,6 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 
 import pyev
 
@@ -94,16 +93,12 @@ class Auditor:
         if lines is ENDED:
             watcher.loop.stop()
         elif lines:
-            with suppress(BrokenPipeError):  # Then there is nothing more to read, either.
-                self.send(f"AUDITED {self.audited}")
+            self.send(f"AUDITED {self.audited}")
 
     # In both.
 
     def receive(self) -> list[str]:
-        try:
-            data = self.sock.recv(65536)
-        except ConnectionResetError:  # The other one has gone without reading to the end.
-            data = b""
+        data = self.sock.recv(65536)
         if not data:
             return ENDED
         *lines, self.unread = (self.unread + data).split(b"\n")

@@ -3,6 +3,11 @@
 """The Python half of pyev.EventLoop: what runs per loop or per connection, never per callback."""
 
 import asyncio
+import contextlib
+import contextvars
+import errno
+import io
+import os
 import selectors
 import signal
 import socket
@@ -10,12 +15,14 @@ import sys
 import threading
 from asyncio import (
     SelectorEventLoop,
+    SendfileNotAvailableError,
     base_events,
     constants,
     coroutines,
     events,
     format_helpers,
     trsock,
+    unix_events,
 )
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -28,6 +35,12 @@ _T = TypeVar("_T")
 
 # Python 3.14 deprecates the public one.
 _iscoroutinefunction = getattr(coroutines, "_iscoroutinefunction", coroutines.iscoroutinefunction)
+_NAMED_FAMILIES = [socket.AF_INET, *([socket.AF_INET6] if base_events._HAS_IPv6 else [])]
+
+
+_ThreadedChildWatcher = getattr(
+    unix_events, "_ThreadedChildWatcher" if sys.version_info >= (3, 14) else "ThreadedChildWatcher"
+)
 
 
 class _Selector(selectors.BaseSelector):
@@ -71,6 +84,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
 
     def __init__(self, flags: int = _core.EVFLAG_AUTO) -> None:
         _core.LoopBase.__init__(self, _core.Loop(flags))
+        self._children: set[_core.Child[None]] = set()
+        self._child_threads: Any = None
         self._signal_watchers: dict[int, _core.Signal[asyncio.Handle]] = {}
         self._handlers_before: dict[int, Any] = {}
         SelectorEventLoop.__init__(self, _Selector(self))
@@ -272,6 +287,142 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         transport = self._transport_of(fd if isinstance(fd, int) else int(fd.fileno()))
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    # Sockets, as far as it is per connection.
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a socket that does not block. A host's name is looked up."""
+        base_events._check_ssl_socket(sock)
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        if sock.family in _NAMED_FAMILIES:
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+            )
+            _, _, _, _, address = resolved[0]
+        try:
+            return sock.connect(address)
+        except (BlockingIOError, InterruptedError):
+            pass  # under way
+        await self._sock_wait(sock, _core.EV_WRITE)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, f"Connect call failed {address}")
+
+    async def _sock_sendfile_native(
+        self, sock: socket.socket, file: Any, offset: int, count: int | None
+    ) -> int:
+        try:
+            source = file.fileno()
+            size = count or os.fstat(source).st_size
+        except (AttributeError, io.UnsupportedOperation, OSError):
+            raise SendfileNotAvailableError("not a regular file") from None
+        if not size:
+            return 0
+        sent = 0
+        try:
+            while True:
+                try:
+                    part = os.sendfile(sock.fileno(), source, offset + sent, size)
+                except (BlockingIOError, InterruptedError):
+                    part = -1
+                except OSError as error:
+                    if not sent:
+                        raise SendfileNotAvailableError("os.sendfile call failed") from error
+                    if error.errno == errno.ENOTCONN:
+                        raise ConnectionError("socket is not connected", errno.ENOTCONN) from error
+                    raise
+                if part == 0:
+                    return sent
+                if part > 0:
+                    sent += part
+                    if count:
+                        size = count - sent
+                    if not size:
+                        return sent
+                await self._sock_wait(sock, _core.EV_WRITE)
+        finally:
+            with contextlib.suppress(OSError):  # of what was refused
+                os.lseek(source, offset + sent, os.SEEK_SET)
+
+    # Child processes.
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: Any = None,
+        **options: Any,
+    ) -> Any:
+        waiter = self.create_future()
+        transport = unix_events._UnixSubprocessTransport(
+            self,
+            protocol,
+            args,
+            shell,
+            stdin,
+            stdout,
+            stderr,
+            bufsize,
+            waiter=waiter,
+            extra=extra,
+            **options,
+        )
+        self._watch_child(transport)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await asyncio.shield(transport._wait())
+            raise
+        return transport
+
+    def _watch_child(self, transport: Any) -> None:
+        context = contextvars.copy_context()
+
+        def ended(watcher: _core.Child[None], __revents: int) -> None:
+            self._children.discard(watcher)
+            watcher.stop()
+            self._child_ended(transport, None if watcher.lost else watcher.rstatus, context)
+
+        watcher = self.ev.child(transport.get_pid(), False, ended)
+        try:
+            watcher.start()
+        except ProcessLookupError:
+            # SIGCHLD is ignored, and it has ended already.
+            self._child_ended(transport, None, context)
+        except (_core.Error, OSError):
+            # The kernel has no pidfds, or the process no descriptor to spare: a thread waits.
+            self._child_threads = self._child_threads or _ThreadedChildWatcher()
+            self._child_threads.add_child_handler(
+                transport.get_pid(), self._child_watcher_callback, transport
+            )
+        else:
+            self._children.add(watcher)
+
+    def _child_ended(
+        self, transport: Any, status: int | None, context: contextvars.Context
+    ) -> None:
+        pid, process = transport.get_pid(), transport.get_extra_info("subprocess")
+        if status is not None:
+            code = os.waitstatus_to_exitcode(status)
+        elif process.returncode is not None:
+            code = process.returncode  # Popen itself was quicker
+        else:
+            code = 255
+            base_events.logger.warning(
+                "child process pid %d exit status already read: will report returncode 255", pid
+            )
+        # From here on nobody signals whoever gets the number next.
+        process.returncode = code
+        self.call_soon(self._child_watcher_callback, pid, code, transport, context=context)
 
     # Signals.
 

@@ -94,6 +94,9 @@ bool LoopBase::now(double& result) {
 
 // Scheduling.
 
+// The first parameter of add_reader and add_writer, which take no context.
+static constexpr const char* kDescriptor = "fd";
+
 // `function([first, ]callback, *args, context=None)`, quickly where nothing is by keyword.
 bool LoopBase::parse(const char* function, const char* first, py::Args args, Call& call) {
     Py_ssize_t lead = first ? 2 : 1;
@@ -105,7 +108,8 @@ bool LoopBase::parse(const char* function, const char* first, py::Args args, Cal
         PyObject* name = PyTuple_GET_ITEM(args.names, i);
         PyObject* value = args.values[args.count + i];
         PyObject** target = nullptr;
-        if (PyUnicode_CompareWithASCIIString(name, "context") == 0) target = &call.context;
+        if (first != kDescriptor && PyUnicode_CompareWithASCIIString(name, "context") == 0)
+            target = &call.context;
         if (PyUnicode_CompareWithASCIIString(name, "callback") == 0) target = &call.callback;
         if (first && PyUnicode_CompareWithASCIIString(name, first) == 0) target = &call.first;
         if (!target)
@@ -223,6 +227,8 @@ Ref LoopBase::add_callback(PyObject* handle) {
 }
 
 void LoopBase::push(PyObject* handle) {
+    if (Py_IS_TYPE(handle, reinterpret_cast<PyTypeObject*>(sockets().operation.get())))
+        return py::value_of<Operation>(handle)->wake();
     if (!handles().cancelled(handle) && !ready_.push(handle)) PyErr_WriteUnraisable(object());
 }
 
@@ -387,7 +393,15 @@ bool LoopBase::signalled(Driver* driver, int signum) {
         Ref::steal(PyObject_CallMethod(self->object(), "_signalled_elsewhere", "i", signum)));
 }
 
+bool LoopBase::wake_operation(PyObject* handle) {
+    if (handles().is_handle(handle)) return false;
+    push(handle);
+    loop()->wake();  // it may be about to poll
+    return true;
+}
+
 void LoopBase::report_closed(PyObject* handle, int fd) {
+    if (wake_operation(handle)) return;
     Ref done = Ref::steal(PyObject_CallMethod(object(), "_report_closed", "Oi", handle, fd));
     if (!done) loop()->fail();
 }
@@ -402,33 +416,67 @@ static bool descriptor(PyObject* object, int& fd) {
     return py::raise(PyExc_ValueError, "Invalid file object: %R", object);
 }
 
-Ref LoopBase::add(py::Args args, int events, const char* function) {
+bool LoopBase::no_transport(PyObject* file, int fd) {
+    if (!asyncio_transports_) {
+        // A WeakValueDictionary; what it keeps its values in is asked far quicker.
+        Ref all = Ref::steal(PyObject_GetAttrString(object(), "_transports"));
+        if (all) asyncio_transports_ = Ref::steal(PyObject_GetAttrString(all.get(), "data"));
+        if (!asyncio_transports_) return false;
+    }
+    int found = transports_.of(fd) != nullptr;
+    if (!found && PyDict_GET_SIZE(asyncio_transports_.get()) != 0) {
+        Ref number = Ref::steal(PyLong_FromLong(fd));
+        found = number ? PyDict_Contains(asyncio_transports_.get(), number.get()) : -1;
+    }
+    if (found <= 0) return found == 0;
+    return static_cast<bool>(
+        Ref::steal(PyObject_CallMethod(object(), "_ensure_fd_no_transport", "O", file)));
+}
+
+// A handle that is watched no more. An operation it is replaced in waits until it is cancelled.
+bool LoopBase::drop(const Ref& handle) {
+    if (!handle || !handles().is_handle(handle.get())) return true;
+    return static_cast<bool>(Ref::steal(PyObject_CallMethod(handle.get(), "cancel", nullptr)));
+}
+
+Ref LoopBase::add(py::Args args, int events, const char* function, bool checked) {
     Call call;
     int fd;
-    if (!parse(function, "fd", args, call)) return {};
+    if (!parse(function, kDescriptor, args, call)) return {};
+    if (checked && (!descriptor(call.first, fd) || !no_transport(call.first, fd))) return {};
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
-    if (!descriptor(call.first, fd) || !loop()->enter()) return {};
+    if ((!checked && !descriptor(call.first, fd)) || !loop()->enter()) return {};
     Ref handle = handles().make(object(), call.callback, call.args.get(), nullptr), replaced;
     if (!handle || !traced(handle.get())) return {};
     if (!readers_.set(fd, events, handle.get(), replaced)) return {};
     readers_.note_file(fd, events, call.first);
-    if (replaced && !Ref::steal(PyObject_CallMethod(replaced.get(), "cancel", nullptr))) return {};
-    return handle;
+    if (!drop(replaced)) return {};
+    return checked ? Ref::none() : handle;
 }
 
-Ref LoopBase::remove(PyObject* object, int events) {
+Ref LoopBase::remove(PyObject* object, int events, bool checked) {
     int fd;
-    if (closed_) return Ref::borrow(Py_False);
+    if (closed_ && !checked) return Ref::borrow(Py_False);
     if (!descriptor(object, fd)) {
         fd = readers_.number_of(object, events);
         if (fd < 0) return {};
         PyErr_Clear();
+    } else if (checked && !no_transport(object, fd)) {
+        return {};
     }
+    if (closed_) return Ref::borrow(Py_False);
     if (!loop()->enter()) return {};
     Ref handle = readers_.take(fd, events);
-    if (!handle) return Ref::borrow(Py_False);
-    if (!Ref::steal(PyObject_CallMethod(handle.get(), "cancel", nullptr))) return {};
-    return Ref::borrow(Py_True);
+    if (!drop(handle)) return {};
+    return Ref::borrow(handle ? Py_True : Py_False);
+}
+
+bool LoopBase::watch_operation(PyObject* socket, int fd, int events, PyObject* operation,
+                               bool open) {
+    Ref replaced;
+    if (!no_transport(socket, fd)) return false;
+    if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+    return loop()->enter() && readers_.set(fd, events, operation, replaced, open) && drop(replaced);
 }
 
 Ref LoopBase::watching(PyObject* object) {
@@ -506,14 +554,73 @@ Make run_forever() return at the end of the turn. asyncio: loop.stop.)"),
     py::onearg<&LoopBase::add_callback>(
         "_add_callback_signalsafe",
         "_add_callback_signalsafe($self, handle, /)\n--\n\nQueue an asyncio.Handle."),
-    py::fast<&LoopBase::add_reader>(
+    py::fast<&LoopBase::add_reader>("add_reader", R"(add_reader($self, fd, callback, /, *args)
+--
+
+Call callback(*args) in each turn in which fd is readable. asyncio: loop.add_reader.
+
+Raises OSError (EBADF) when fd is not open, ValueError when it is no descriptor, RuntimeError when a
+transport has it or the loop is closed.)"),
+    py::fast<&LoopBase::add_writer>("add_writer", R"(add_writer($self, fd, callback, /, *args)
+--
+
+Call callback(*args) in each turn in which fd is writable. asyncio: loop.add_writer.
+
+Raises as add_reader() does.)"),
+    py::onearg<&LoopBase::remove_reader>("remove_reader", R"(remove_reader($self, fd, /)
+--
+
+Stop watching fd for reading; return whether it was watched. asyncio: loop.remove_reader.)"),
+    py::onearg<&LoopBase::remove_writer>("remove_writer", R"(remove_writer($self, fd, /)
+--
+
+Stop watching fd for writing; return whether it was watched. asyncio: loop.remove_writer.)"),
+    py::fast<&LoopBase::sock<kSockRecv>>("sock_recv", R"(sock_recv($self, /, sock, n)
+--
+
+Receive up to n bytes; b"" when the peer has closed. Awaitable. asyncio: loop.sock_recv.)"),
+    py::fast<&LoopBase::sock<kSockRecvInto>>("sock_recv_into",
+                                             R"(sock_recv_into($self, /, sock, buf)
+--
+
+Receive into a buffer, and return how much. Awaitable. asyncio: loop.sock_recv_into.)"),
+    py::fast<&LoopBase::sock<kSockRecvfrom>>("sock_recvfrom",
+                                             R"(sock_recvfrom($self, /, sock, bufsize)
+--
+
+Receive a datagram and where it came from. Awaitable. asyncio: loop.sock_recvfrom.)"),
+    py::fast<&LoopBase::sock<kSockRecvfromInto>>(
+        "sock_recvfrom_into", R"(sock_recvfrom_into($self, /, sock, buf, nbytes=0)
+--
+
+Receive a datagram into a buffer; return how much, and where it came from. Awaitable.
+
+asyncio: loop.sock_recvfrom_into.)"),
+    py::fast<&LoopBase::sock<kSockSendall>>("sock_sendall", R"(sock_sendall($self, /, sock, data)
+--
+
+Send all of data. Awaitable. asyncio: loop.sock_sendall.)"),
+    py::fast<&LoopBase::sock<kSockSendto>>("sock_sendto",
+                                           R"(sock_sendto($self, /, sock, data, address)
+--
+
+Send a datagram, and return how much of it. Awaitable. asyncio: loop.sock_sendto.)"),
+    py::fast<&LoopBase::sock<kSockAccept>>("sock_accept", R"(sock_accept($self, /, sock)
+--
+
+Accept a connection: a new socket, which does not block, and its peer's address. Awaitable.
+
+asyncio: loop.sock_accept.)"),
+    py::fast<&LoopBase::sock<kSockWait>>(
+        "_sock_wait", "_sock_wait($self, /, sock, events)\n--\n\nUntil it is ready. Awaitable."),
+    py::fast<&LoopBase::add_reader_hook>(
         "_add_reader", "_add_reader($self, fd, callback, /, *args)\n--\n\nasyncio's hook."),
-    py::fast<&LoopBase::add_writer>(
+    py::fast<&LoopBase::add_writer_hook>(
         "_add_writer", "_add_writer($self, fd, callback, /, *args)\n--\n\nasyncio's hook."),
-    py::onearg<&LoopBase::remove_reader>("_remove_reader",
-                                         "_remove_reader($self, fd, /)\n--\n\nasyncio's hook."),
-    py::onearg<&LoopBase::remove_writer>("_remove_writer",
-                                         "_remove_writer($self, fd, /)\n--\n\nasyncio's hook."),
+    py::onearg<&LoopBase::remove_reader_hook>(
+        "_remove_reader", "_remove_reader($self, fd, /)\n--\n\nasyncio's hook."),
+    py::onearg<&LoopBase::remove_writer_hook>(
+        "_remove_writer", "_remove_writer($self, fd, /)\n--\n\nasyncio's hook."),
     py::onearg<&LoopBase::watching>(
         "_watching", "_watching($self, fd, /)\n--\n\nEV_READ and EV_WRITE, as far as watched."),
     py::onearg<&LoopBase::transport_of>("_transport_of",

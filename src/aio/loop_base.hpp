@@ -11,6 +11,7 @@
 #include "aio/current.hpp"
 #include "aio/readers.hpp"
 #include "aio/ready.hpp"
+#include "aio/sock.hpp"
 #include "aio/state.hpp"
 #include "aio/timers.hpp"
 #include "aio/transports.hpp"
@@ -41,8 +42,13 @@ class LoopBase : private ev::Driver {
     ev::Loop* loop() const { return py::value_of<ev::Loop>(loop_.get()); }
     HandleTypes& handles() const { return state_->handles; }
     Current& current() { return current_; }
+    const Sockets& sockets() const { return state_->sockets; }
+    Readers& readers() { return readers_; }
     void forget_timer(PyObject* handle) { timers_.remove(handles(), handle); }
-    // Queues a handle whose event has come.
+    // Has an operation woken when its socket is ready. `open`: see Readers.
+    [[nodiscard]] bool watch_operation(PyObject* socket, int fd, int events, PyObject* operation,
+                                       bool open);
+    // Queues a handle whose event has come, or wakes an operation.
     void push(PyObject* handle);
     // Queues callback(*args), as call_soon() does.
     [[nodiscard]] bool soon(PyObject* callback, PyObject* args, PyObject* context);
@@ -57,12 +63,15 @@ class LoopBase : private ev::Driver {
     // Where bytes are read to before they become an object: one for all, so it stays in the cache.
     static constexpr size_t kReadSize = 256 * 1024;
     char* read_buffer();
+    // Has it look at its socket, if it is an operation; false when it is a handle.
+    bool wake_operation(PyObject* handle);
     // A reader's or writer's descriptor was closed behind our back.
     void report_closed(PyObject* handle, int fd);
 
     template <class F>
     void each_ref(F f) {
         f(loop_);
+        f(asyncio_transports_);
     }
     template <class F>
     int visit(F f) {
@@ -86,10 +95,18 @@ class LoopBase : private ev::Driver {
     py::Ref wake();
     py::Ref close();
     py::Ref add_callback(PyObject* handle);
-    py::Ref add_reader(py::Args args) { return add(args, EV_READ, "_add_reader"); }
-    py::Ref add_writer(py::Args args) { return add(args, EV_WRITE, "_add_writer"); }
-    py::Ref remove_reader(PyObject* fd) { return remove(fd, EV_READ); }
-    py::Ref remove_writer(PyObject* fd) { return remove(fd, EV_WRITE); }
+    py::Ref add_reader(py::Args args) { return add(args, EV_READ, "add_reader", true); }
+    py::Ref add_writer(py::Args args) { return add(args, EV_WRITE, "add_writer", true); }
+    py::Ref remove_reader(PyObject* fd) { return remove(fd, EV_READ, true); }
+    py::Ref remove_writer(PyObject* fd) { return remove(fd, EV_WRITE, true); }
+    py::Ref add_reader_hook(py::Args args) { return add(args, EV_READ, "_add_reader", false); }
+    py::Ref add_writer_hook(py::Args args) { return add(args, EV_WRITE, "_add_writer", false); }
+    py::Ref remove_reader_hook(PyObject* fd) { return remove(fd, EV_READ, false); }
+    py::Ref remove_writer_hook(PyObject* fd) { return remove(fd, EV_WRITE, false); }
+    template <const OperationKind& Kind>
+    py::Ref sock(py::Args args) {
+        return Operation::make(this, Kind, args);
+    }
     py::Ref watching(PyObject* fd);
     py::Ref transport_of(PyObject* fd);
     py::Ref exchange_handler(py::Args args);
@@ -118,8 +135,11 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool now(double& result);
     py::Ref schedule(PyObject* when, double time, Call& call);
     py::Ref soon(const char* function, py::Args args, bool any_thread);
-    py::Ref add(py::Args args, int events, const char* function);
-    py::Ref remove(PyObject* fd, int events);
+    py::Ref add(py::Args args, int events, const char* function, bool checked);
+    py::Ref remove(PyObject* fd, int events, bool checked);
+    // RuntimeError when a transport has the descriptor; `file` is what the caller gave.
+    [[nodiscard]] bool no_transport(PyObject* file, int fd);
+    [[nodiscard]] bool drop(const py::Ref& handle);
     [[nodiscard]] bool traced(PyObject* handle);
     [[nodiscard]] bool turn();
     [[nodiscard]] bool poll_events(bool block);
@@ -132,7 +152,8 @@ class LoopBase : private ev::Driver {
     void shut();
 
     State* state_ = nullptr;
-    py::Ref loop_;  // pyev.Loop
+    py::Ref loop_;                // pyev.Loop
+    py::Ref asyncio_transports_;  // by descriptor
     bool debug_ = false;
     bool closed_ = false;
     bool stopping_ = false;

@@ -7,8 +7,6 @@ namespace pyev::aio {
 
 using py::Ref;
 
-static int index_of(int events) { return events == EV_READ ? 0 : 1; }
-
 Readers::~Readers() {
     for (Entry& entry : entries_)
         for (Direction* direction : entry.directions) PyMem_RawFree(direction);
@@ -16,13 +14,7 @@ Readers::~Readers() {
 
 ev::Descriptors& Readers::descriptors() { return owner_->loop()->descriptors(); }
 
-Readers::Direction* Readers::find(int fd, int events) {
-    if (static_cast<size_t>(fd) >= entries_.size()) return nullptr;
-    Direction* direction = entries_[fd].directions[index_of(events)];
-    return direction && direction->handle ? direction : nullptr;
-}
-
-bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced) {
+bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool open) {
     if (Direction* direction = find(fd, events)) {
         replaced = Ref::steal(std::exchange(direction->handle, Py_NewRef(handle)));
         return true;
@@ -33,11 +25,11 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced) {
         direction = static_cast<Direction*>(PyMem_RawCalloc(1, sizeof(Direction)));
         if (!direction) return PyErr_NoMemory() != nullptr;
         direction->readers = this;
-        direction->watch = {&direction->io, direction, dead, nullptr};
+        direction->watch = {&direction->io, direction, dead, nullptr, other};
         ev_io_init(&direction->io, ready, fd, events);
         direction->io.data = direction;
     }
-    if (int refused = descriptors().start(&direction->watch)) return py::raise_errno(refused);
+    if (int refused = descriptors().start(&direction->watch, open)) return py::raise_errno(refused);
     direction->handle = Py_NewRef(handle);
     return true;
 }
@@ -79,6 +71,12 @@ void Readers::ready(struct ev_loop*, ev_io* io, int revents) {
     auto* direction = static_cast<Direction*>(io->data);
     if (revents & EV_ERROR) return dead(&direction->watch);
     if (direction->handle) direction->readers->owner_->push(direction->handle);
+}
+
+// Asyncio's own loop goes on watching, and so do we; an operation knows its socket.
+void Readers::other(ev::Watch* watch) {
+    auto* direction = static_cast<Direction*>(watch->owner);
+    direction->readers->owner_->wake_operation(direction->handle);
 }
 
 void Readers::dead(ev::Watch* watch) {

@@ -1,4 +1,4 @@
-// add_reader and add_writer: a handle for each direction of a descriptor.
+// add_reader and add_writer: a handle, or an operation, for each direction of a descriptor.
 #pragma once
 
 #include <Python.h>
@@ -18,7 +18,9 @@ class Readers {
     ~Readers();
 
     // Sets the handle for one direction, and gives back the one it replaces.
-    [[nodiscard]] bool set(int fd, int events, PyObject* handle, py::Ref& replaced);
+    // `open`: a system call has just found it so.
+    [[nodiscard]] bool set(int fd, int events, PyObject* handle, py::Ref& replaced,
+                           bool open = false);
     // The handle that was there, or empty.
     py::Ref take(int fd, int events);
     // What the caller passed for the number: a socket that is closed meanwhile has none any more,
@@ -26,6 +28,11 @@ class Readers {
     void note_file(int fd, int events, PyObject* file);
     // The number that `file` had then, or -1.
     int number_of(PyObject* file, int events);
+    // The handle that is there, borrowed, or null.
+    PyObject* at(int fd, int events) {
+        Direction* direction = find(fd, events);
+        return direction ? direction->handle : nullptr;
+    }
     // EV_READ and EV_WRITE, as far as they are watched.
     int watching(int fd);
     void clear();
@@ -55,7 +62,13 @@ class Readers {
 
     static void ready(struct ev_loop*, ev_io* io, int revents);
     static void dead(ev::Watch* watch);
-    Direction* find(int fd, int events);
+    static void other(ev::Watch* watch);
+    static int index_of(int events) { return events == EV_READ ? 0 : 1; }
+    Direction* find(int fd, int events) {
+        if (static_cast<size_t>(fd) >= entries_.size()) return nullptr;
+        Direction* direction = entries_[fd].directions[index_of(events)];
+        return direction && direction->handle ? direction : nullptr;
+    }
     ev::Descriptors& descriptors();
 
     LoopBase* owner_;

@@ -5,6 +5,7 @@
 #include <Python.h>
 
 #include "aio/handle.hpp"
+#include "aio/sock.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::aio {
@@ -16,11 +17,12 @@ class State {
     virtual ~State() = default;
 
     HandleTypes handles;
+    Sockets sockets;
     py::Ref loop_base;  // the type
 
     // Makes what an event loop needs, once. The layer above adds to it.
     [[nodiscard]] virtual bool prepare(PyObject* module) {
-        return handles.ready() || handles.init(module);
+        return (handles.ready() || handles.init(module)) && (sockets.ready() || sockets.init());
     }
 
     // The module keeps two pointers: ev's state, then this, as the layer above has extended it.
@@ -36,6 +38,7 @@ class State {
     template <class F>
     void each_ref(F f) {
         handles.each_ref(f);
+        sockets.each_ref(f);
         f(loop_base);
     }
 

@@ -33,7 +33,6 @@ enum class Name {
     getpeername,
     send,
     sendto,
-    socket,
     sockname,
     peername,
     _attach,
@@ -57,10 +56,6 @@ class State : public aio::State {
 
     [[nodiscard]] bool prepare(PyObject* module) override;
 
-    // The descriptor of a socket.socket without a call: CPython keeps it right behind the object's
-    // head, which prepare() makes sure of.
-    static int fd_of(PyObject* socket) { return *reinterpret_cast<int*>(socket + 1); }
-
     static State& of(aio::LoopBase& loop) { return static_cast<State&>(loop.state()); }
 
     template <class F>
@@ -78,7 +73,6 @@ class State : public aio::State {
 
  private:
     [[nodiscard]] bool make_types(PyObject* module);
-    [[nodiscard]] bool check_sockets();
 };
 
 }  // namespace pyev::net

@@ -1,4 +1,4 @@
-"""add_reader, add_writer, and sock_* on top of them."""
+"""add_reader and add_writer."""
 
 import asyncio
 import errno
@@ -6,13 +6,6 @@ import os
 import socket
 
 import pytest
-
-
-@pytest.fixture
-def listener():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
 
 
 def test_reader(aloop, pair):
@@ -197,6 +190,8 @@ def test_missing_arguments(aloop, pair):
     for args in ((), (pair[0],)):
         with pytest.raises(TypeError):
             aloop.add_reader(*args)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'context'"):
+        aloop.add_reader(pair[0], print, context=None)
 
 
 # Descriptors closed behind the loop's back
@@ -262,115 +257,6 @@ def test_one_of_two_of_a_file_is_closed(ours, pair, errors, spin):
     ours.run_forever()
     assert ours.remove_reader(a)
     assert errors == []
-
-
-# sock_*
-
-
-def test_stream_operations(aloop, listener):
-    async def serve():
-        connection, _ = await aloop.sock_accept(listener)
-        with connection:
-            while data := await aloop.sock_recv(connection, 65536):
-                await aloop.sock_sendall(connection, data)
-
-    async def main():
-        server = aloop.create_task(serve())
-        with socket.socket() as client:
-            client.setblocking(False)
-            await aloop.sock_connect(client, listener.getsockname())
-            sending = aloop.create_task(aloop.sock_sendall(client, b"x" * 5_000_000))
-            buffer, received = bytearray(100_000), 0
-            while received < 5_000_000:
-                received += await aloop.sock_recv_into(client, buffer)
-            await sending
-            client.shutdown(socket.SHUT_WR)
-            assert await aloop.sock_recv(client, 1) == b""
-        await server
-
-    aloop.run_until_complete(main())
-
-
-def test_datagram_operations(aloop):
-    async def main():
-        with (
-            socket.socket(type=socket.SOCK_DGRAM) as a,
-            socket.socket(type=socket.SOCK_DGRAM) as b,
-        ):
-            for end in (a, b):
-                end.setblocking(False)
-                end.bind(("127.0.0.1", 0))
-            waiting = aloop.create_task(aloop.sock_recvfrom(b, 100))
-            await asyncio.sleep(0)
-            assert await aloop.sock_sendto(a, b"x", b.getsockname()) == 1
-            assert await waiting == (b"x", a.getsockname())
-            buffer = bytearray(10)
-            await aloop.sock_sendto(a, b"", b.getsockname())
-            assert await aloop.sock_recvfrom_into(b, buffer) == (0, a.getsockname())
-
-    aloop.run_until_complete(main())
-
-
-def test_cancelled_operations_leave_the_number_free(aloop, listener, pair):
-    a, b = pair
-
-    async def main():
-        full = socket.socketpair()
-        for end in full:
-            end.setblocking(False)
-        with full[0], full[1]:
-            operations = {
-                listener: aloop.sock_accept(listener),
-                a: aloop.sock_recv(a, 1),
-                full[0]: aloop.sock_sendall(full[0], b"x" * 10_000_000),
-            }
-            for end, operation in operations.items():
-                task = aloop.create_task(operation)
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-                assert not aloop.remove_reader(end)
-                assert not aloop.remove_writer(end)
-        # The number is somebody else's now.
-        c, d = socket.socketpair()
-        with c, d:
-            c.setblocking(False)
-            d.send(b"x")
-            assert await aloop.sock_recv(c, 1) == b"x"
-
-    aloop.run_until_complete(main())
-
-
-def test_closed_during_an_operation(aloop, pair):
-    """The call fails or waits until it is cancelled, and the others go on."""
-
-    async def main():
-        c, d = socket.socketpair()
-        c.setblocking(False)
-        task = aloop.create_task(aloop.sock_recv(c, 1))
-        await asyncio.sleep(0)
-        fd = c.fileno()
-        c.close()
-        d.close()
-        a, b = pair
-        b.send(b"x")
-        assert await asyncio.wait_for(aloop.sock_recv(a, 1), 20) == b"x"
-        task.cancel()
-        with pytest.raises((asyncio.CancelledError, OSError)):
-            await task
-        aloop.remove_reader(fd)
-
-    aloop.set_exception_handler(lambda loop, context: None)
-    aloop.run_until_complete(main())
-
-
-def test_blocking_sockets_are_refused_in_debug_mode(aloop, pair):
-    pair[0].setblocking(True)
-    aloop.set_debug(True)
-    with pytest.raises(ValueError, match="non-blocking"):
-        aloop.run_until_complete(aloop.sock_recv(pair[0], 1))
 
 
 def test_regular_file(aloop, tmp_path, spin):
