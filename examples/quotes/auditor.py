@@ -5,6 +5,7 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 import pyev
 
@@ -93,12 +94,16 @@ class Auditor:
         if lines is ENDED:
             watcher.loop.stop()
         elif lines:
-            self.send(f"AUDITED {self.audited}")
+            with suppress(BrokenPipeError):  # Then there is nothing more to read, either.
+                self.send(f"AUDITED {self.audited}")
 
     # In both.
 
     def receive(self) -> list[str]:
-        data = self.sock.recv(65536)
+        try:
+            data = self.sock.recv(65536)
+        except ConnectionResetError:  # The other one has gone without reading to the end.
+            data = b""
         if not data:
             return ENDED
         *lines, self.unread = (self.unread + data).split(b"\n")

@@ -28,12 +28,10 @@ Ref DatagramTransport::make(State& state, const Parts& parts, PyObject* address)
     auto* self = py::value_of<DatagramTransport>(object.get());
     self->address_ = Ref::borrow(address);
     if (!self->note_addresses(parts) || !self->open(parts)) return {};
-    Ref peer = self->peer_name();
-    self->connected_ = peer && PyObject_IsTrue(peer.get()) > 0;
+    self->connected_ = self->has_peer();
     socklen_t size = sizeof self->family_;
-    if (!peer || getsockopt(parts.fd, SOL_SOCKET, SO_DOMAIN, &self->family_, &size) != 0)
+    if (getsockopt(parts.fd, SOL_SOCKET, SO_DOMAIN, &self->family_, &size) != 0)
         self->family_ = AF_UNSPEC;
-    PyErr_Clear();
     return object;
 }
 
@@ -75,7 +73,7 @@ bool DatagramTransport::read() {
             messages[i].msg_hdr.msg_iov = &vectors[i];
             messages[i].msg_hdr.msg_iovlen = 1;
         }
-        int count = recvmmsg(fd_, messages, batch, 0, nullptr);
+        int count = recvmmsg(fd(), messages, batch, 0, nullptr);
         if (count < 0) {
             if (again(errno)) return true;
             (void)py::raise_errno(errno);
@@ -165,7 +163,7 @@ DatagramTransport::Sent DatagramTransport::send(PyObject* data, PyObject* addres
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) return Sent::kFailed;
     loop()->poll_next();
-    ssize_t sent = ::sendto(fd_, view.buf, static_cast<size_t>(view.len), MSG_NOSIGNAL,
+    ssize_t sent = ::sendto(fd(), view.buf, static_cast<size_t>(view.len), MSG_NOSIGNAL,
                             to ? &to->any : nullptr, to ? to->size : 0);
     int number = errno;
     PyBuffer_Release(&view);

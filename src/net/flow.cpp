@@ -103,13 +103,6 @@ Ref Flow::describe(size_t unsent) {
 }
 
 PyMethodDef Flow::kMethods[] = {
-    py::fast<&Transport::get_extra_info>("get_extra_info",
-                                         R"(get_extra_info($self, name, default=None)
---
-
-What is known of the connection: 'socket', 'sockname', 'peername'.
-
-asyncio: BaseTransport.get_extra_info.)"),
     py::noargs<&Transport::get_protocol>("get_protocol", R"(get_protocol($self, /)
 --
 
@@ -145,6 +138,7 @@ The pair (low, high), in bytes. asyncio: WriteTransport.get_write_buffer_limits.
 };
 
 PyGetSetDef Flow::kAttributes[] = {
+    py::get<&Transport::get_extra>("_extra", "What get_extra_info() looks into."),
     py::get<&Transport::get_loop>("_loop", "The event loop; None once the connection is lost."),
     py::get<&Transport::get_socket>("_sock", "The socket."),
     py::get<&Transport::get_fd>("_sock_fd", "Its file descriptor."),

@@ -29,6 +29,7 @@ static constexpr const char* kNames[] = {
     "getpeername",
     "send",
     "sendto",
+    "socket",
     "sockname",
     "peername",
     "_attach",
@@ -64,6 +65,17 @@ bool State::make_types(PyObject* module) {
     return datagram_transport && read_pipe_transport && write_pipe_transport && socket_transport;
 }
 
+bool State::check_sockets() {
+    Ref socket = Ref::steal(PyObject_CallNoArgs(socket_type.get())), number;
+    if (socket) number = Ref::steal(PyObject_CallMethod(socket.get(), "fileno", nullptr));
+    if (!number) return false;
+    bool same = PyLong_AsLong(number.get()) == fd_of(socket.get());
+    Ref closed = Ref::steal(PyObject_CallMethod(socket.get(), "close", nullptr));
+    if (!closed) return false;
+    if (same && fd_of(socket.get()) == -1) return true;
+    return py::raise(PyExc_ImportError, "sockets have an unknown layout");
+}
+
 bool State::prepare(PyObject* module) {
     if (socket_transport) return true;
     if (!aio::State::prepare(module)) return false;
@@ -74,7 +86,7 @@ bool State::prepare(PyObject* module) {
     buffered_protocol = attribute("asyncio.protocols", "BufferedProtocol");
     transport_socket = attribute("asyncio.trsock", "TransportSocket");
     socket_type = attribute("socket", "socket");
-    if (!buffered_protocol || !transport_socket || !socket_type) return false;
+    if (!buffered_protocol || !transport_socket || !socket_type || !check_sockets()) return false;
     return make_types(module);
 }
 

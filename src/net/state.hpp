@@ -33,6 +33,7 @@ enum class Name {
     getpeername,
     send,
     sendto,
+    socket,
     sockname,
     peername,
     _attach,
@@ -56,6 +57,10 @@ class State : public aio::State {
 
     [[nodiscard]] bool prepare(PyObject* module) override;
 
+    // The descriptor of a socket.socket without a call: CPython keeps it right behind the object's
+    // head, which prepare() makes sure of.
+    static int fd_of(PyObject* socket) { return *reinterpret_cast<int*>(socket + 1); }
+
     static State& of(aio::LoopBase& loop) { return static_cast<State&>(loop.state()); }
 
     template <class F>
@@ -73,6 +78,7 @@ class State : public aio::State {
 
  private:
     [[nodiscard]] bool make_types(PyObject* module);
+    [[nodiscard]] bool check_sockets();
 };
 
 }  // namespace pyev::net

@@ -39,7 +39,7 @@ bool Stream::ready(int revents) {
 bool Stream::read_data() {
     char* buffer = loop()->read_buffer();
     if (!buffer) return false;
-    ssize_t size = device().read(fd_, buffer, aio::LoopBase::kReadSize);
+    ssize_t size = device().read(fd(), buffer, aio::LoopBase::kReadSize);
     if (size <= 0) return read_nothing(size);
     Ref data = Ref::steal(PyBytes_FromStringAndSize(buffer, size));
     if (data && call_protocol(Name::data_received, data.get())) return true;
@@ -63,7 +63,7 @@ bool Stream::read_into_protocol() {
         PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
         return fatal("Fatal error: protocol.get_buffer() call failed.");
     }
-    ssize_t size = device().read(fd_, view.buf, static_cast<size_t>(view.len));
+    ssize_t size = device().read(fd(), view.buf, static_cast<size_t>(view.len));
     int number = errno;
     PyBuffer_Release(&view);
     errno = number;
@@ -176,7 +176,7 @@ bool Stream::send() {
     while (!queue_.empty()) {
         size_t bytes;
         int count = queue_.peek(vectors, kVectors, bytes);
-        ssize_t sent = device().write(fd_, vectors, count);
+        ssize_t sent = device().write(fd(), vectors, count);
         if (sent < 0)
             return again(errno) ? (watch(watched() | EV_WRITE), true) : write_failed(errno);
         queue_.consume(static_cast<size_t>(sent));
@@ -191,7 +191,7 @@ bool Stream::send() {
 bool Stream::send_now(const char* data, size_t size, size_t& sent) {
     loop()->poll_next();
     iovec vector = {const_cast<char*>(data), size};
-    ssize_t result = device().write(fd_, &vector, 1);
+    ssize_t result = device().write(fd(), &vector, 1);
     if (result < 0 && !again(errno)) return write_failed(errno);
     sent = result < 0 ? 0 : static_cast<size_t>(result);
     return true;
@@ -219,7 +219,7 @@ bool Stream::settle() {
 
 bool Stream::shut_write() {
     loop()->poll_next();
-    return device().shut(fd_) == 0;
+    return device().shut(fd()) == 0;
 }
 
 bool Stream::flush() {

@@ -121,39 +121,37 @@ Ref Transport::address(bool peer) const {
     return to_python(address);
 }
 
-Ref Transport::known_extra(Name name) {
-    PyObject* extra = head()->extra.get();
-    PyObject* found = extra ? PyDict_GetItemWithError(extra, this->name(name)) : nullptr;
-    return found ? Ref::borrow(found) : Ref::none();
+// What asyncio's get_extra_info() looks into: filled when somebody asks.
+Ref Transport::get_extra() {
+    Ref& extra = head()->extra;
+    if (!extra) extra = Ref::steal(PyDict_New());
+    if (!extra || !kind().socket || filled_) return extra;
+    auto* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
+    Ref socket = state ? get_socket() : Ref(), wrapped;
+    if (socket) wrapped = py::call(state->transport_socket.get(), socket.get());
+    bool done = wrapped && keep_extra(state->name(Name::socket), wrapped.get());
+    if (done && addresses_) {
+        Ref local = address(false), remote = address(true);
+        done = local && remote && keep_extra(state->name(Name::sockname), local.get()) &&
+               keep_extra(state->name(Name::peername), remote.get());
+    }
+    if (!done) return {};
+    filled_ = true;
+    PyMem_RawFree(std::exchange(addresses_, nullptr));
+    return extra;
 }
 
-Ref Transport::get_extra_info(py::Args args) {
-    static constexpr const char* names[] = {"name", "default"};
-    PyObject* slots[2] = {};
-    if (!py::bind({"get_extra_info", names, 2, 2, 1}, args, slots)) return {};
-    if (head()->extra) {
-        if (PyObject* found = PyDict_GetItemWithError(head()->extra.get(), slots[0]))
-            return Ref::borrow(found);
-        if (PyErr_Occurred()) return {};
-    }
-    if (PyUnicode_Check(slots[0]) && kind().socket) {
-        if (addresses_) {
-            if (PyUnicode_CompareWithASCIIString(slots[0], "peername") == 0) return address(true);
-            if (PyUnicode_CompareWithASCIIString(slots[0], "sockname") == 0) return address(false);
-        }
-        if (PyUnicode_CompareWithASCIIString(slots[0], "socket") == 0) {
-            Ref socket = get_socket();
-            State* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
-            if (!socket || !state) return {};
-            Ref wrapped = py::call(state->transport_socket.get(), socket.get());
-            if (!wrapped) return {};
-            if (!head()->extra) head()->extra = Ref::steal(PyDict_New());
-            if (!head()->extra || PyDict_SetItem(head()->extra.get(), slots[0], wrapped.get()) < 0)
-                return {};
-            return wrapped;
-        }
-    }
-    return slots[1] ? Ref::borrow(slots[1]) : Ref::none();
+// What was given when the transport was made stays.
+bool Transport::keep_extra(PyObject* key, PyObject* value) {
+    return PyDict_SetDefault(head()->extra.get(), key, value) != nullptr;
+}
+
+bool Transport::has_peer() {
+    Ref extra = get_extra();
+    PyObject* peer = extra ? PyDict_GetItemWithError(extra.get(), name(Name::peername)) : nullptr;
+    int connected = peer ? PyObject_IsTrue(peer) : 0;
+    if (PyErr_Occurred()) PyErr_Clear();
+    return connected > 0;
 }
 
 // The Python socket around the descriptor, made when somebody asks: from then on it is the owner.
@@ -176,6 +174,12 @@ Ref Transport::get_socket() {
 }
 
 Ref Transport::get_fd() { return Ref::steal(PyLong_FromLong(io_.fd)); }
+
+// Somebody may have closed the Python socket, and its number be another file's: -1 then.
+int Transport::fd() const {
+    if (!socket_ || !kind().socket) return fd_;
+    return State::fd_of(socket_.get()) == fd_ ? fd_ : -1;
+}
 
 // Waiting for events.
 

@@ -71,7 +71,7 @@ class Transport : public aio::Runnable {
         f(error_);
     }
 
-    py::Ref get_extra_info(py::Args args);
+    py::Ref get_extra();
     py::Ref set_protocol(PyObject* protocol);
     py::Ref get_protocol() { return protocol_ ? protocol_ : py::Ref::none(); }
     py::Ref is_closing() { return py::Ref::borrow(closing_ ? Py_True : Py_False); }
@@ -107,8 +107,10 @@ class Transport : public aio::Runnable {
     void note_events(int revents);
     // Asks a socket for its addresses, before open().
     [[nodiscard]] bool note_addresses(const Parts& parts);
-    // What getpeername() said.
-    py::Ref peer_name() { return addresses_ ? address(true) : known_extra(Name::peername); }
+    // Whether the socket is connected to an address.
+    bool has_peer();
+    // The descriptor, for a system call.
+    int fd() const;
 
     // Calls a method of the protocol in the connection's context.
     template <class... A>
@@ -140,6 +142,7 @@ class Transport : public aio::Runnable {
     unsigned lost_ = 0;          // connection_lost() is due or done; counts the writes since
     unsigned char pending_ = 0;  // events that have come and not been dealt with
     bool closing_ = false;
+    bool filled_ = false;  // get_extra() has
     bool queued_ = false;  // in the ready ring for kEvents
 
  private:
@@ -156,7 +159,7 @@ class Transport : public aio::Runnable {
     void leave_server();
     py::Ref address(bool peer) const;
     [[nodiscard]] bool note_addresses_of(const Parts& parts);
-    py::Ref known_extra(Name name);
+    [[nodiscard]] bool keep_extra(PyObject* key, PyObject* value);
 
     template <class T>
     friend struct KindOf;

@@ -104,7 +104,7 @@ def loops_dropped() -> None:
 turn()
 # Freed handles are kept, some hundreds of them: let there be as many as there will be.
 for way in (loops, loops_dropped, in_debug_mode):
-    for _ in range(COUNT // 50):
+    for _ in range(2000):
         way()
     gc.collect()
 for way in (soon, later, refused, readers):

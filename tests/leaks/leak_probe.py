@@ -21,7 +21,7 @@ SANITIZED = "PYEV_SANITIZED" in os.environ
 COUNT = int(os.environ.get("PYEV_LEAK_COUNT", "10000" if SANITIZED else "100000"))
 # Over all of a run: a hash table resized, a free list filled. A leak of one object is megabytes,
 # or hundreds of kilobytes in fewer times.
-BYTES = 64 * 1024 if SANITIZED else 256 * 1024
+BYTES = 128 * 1024 if SANITIZED else 256 * 1024
 OBJECTS = 20
 RESIDENT = 3 * 1024 * 1024
 

@@ -250,7 +250,8 @@ class Net:
         async def lose() -> None:
             for protocol in self.protocols:
                 if protocol.transport is not None and "lost" not in protocol.calls:
-                    protocol.transport.abort()
+                    # asyncio's pipes for reading have no abort().
+                    getattr(protocol.transport, "abort", protocol.transport.close)()
                     await protocol.lost()
 
         if not self.loop.is_closed():
