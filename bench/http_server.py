@@ -8,6 +8,11 @@ from typing import Any
 import loops
 
 
+def tell_port(listening: socket.socket) -> None:
+    """Only when everything is imported: what starts a server is not what serves."""
+    print(listening.getsockname()[1], flush=True)
+
+
 async def hello(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"13")]
@@ -21,6 +26,8 @@ async def serve_uvicorn(listening: socket.socket) -> None:
     config = uvicorn.Config(
         hello, http="httptools", lifespan="off", log_level="warning", access_log=False
     )
+    config.load()
+    tell_port(listening)
     await uvicorn.Server(config).serve([listening])
 
 
@@ -35,6 +42,7 @@ async def serve_aiohttp(listening: socket.socket) -> None:
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.SockSite(runner, listening).start()
+    tell_port(listening)
     await asyncio.Event().wait()
 
 
@@ -44,7 +52,6 @@ SERVERS = {"uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}
 def main() -> None:
     server, name = sys.argv[1:]
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-    print(listening.getsockname()[1], flush=True)
     with asyncio.Runner(loop_factory=loops.factory(name)) as runner:
         runner.run(SERVERS[server](listening))
 
