@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pyev
 
-PATIENCE = 2.0
+PATIENCE = 5.0
 WORKER = """
 import sys
 

@@ -24,7 +24,7 @@ REFRESH = 0.1
 FIXING = 0.7
 IDLE_AFTER = 1.5
 # How long after its time the service waits for what is still under way.
-PATIENCE = 5.0
+PATIENCE = 15.0
 # How a program ends that has done its work.
 STATUSES = {"auditor": 0, "clients": 0, "feed": 3}
 
@@ -117,8 +117,7 @@ class Service:
         self.clock = loop.periodic(0.0, 1.0, self.second_passed)
         self.fixer = loop.scheduler(self.next_fixing, self.fix)
         watchers: list[pyev.Watcher] = [
-            # Last of all: where it takes its time, Idle would not get any otherwise.
-            loop.timer(REFRESH, REFRESH, self.refreshed, priority=-1),
+            loop.timer(REFRESH, REFRESH, self.refreshed),
             self.clock,
             self.fixer,
             loop.signal(signal.SIGUSR1, self.take_snapshot),
@@ -286,6 +285,11 @@ class Service:
         if self.winding_up and (self.settled or elapsed > self.seconds + PATIENCE):
             watcher.stop()
             self.loop.stop(pyev.EVBREAK_ALL)
+            return
+        # Counted from here: where drawing takes longer than REFRESH, the timer would be due in
+        # every turn, and no Idle be called.
+        self.loop.update()
+        watcher.reset()
 
     def wind_up(self) -> None:
         """No more of anything; what is under way comes to its end."""
@@ -294,10 +298,10 @@ class Service:
         self.fixer.stop()
         self.feed.terminate()
         self.auditor.close()
-        # Half of what a machine that never stalls would see.
+        # Half of what a machine that never stalls would see, and time to draw the table.
         self.periodic.caused = int(self.seconds / 2)
         self.scheduler.caused = int(self.seconds / FIXING / 2)
-        self.refresh.caused = int(self.seconds / REFRESH / 2)
+        self.refresh.caused = int(self.seconds / REFRESH / 4)
 
     @property
     def settled(self) -> bool:

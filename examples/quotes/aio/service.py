@@ -27,7 +27,7 @@ from .server import IDLE_AFTER, Prices, Streams, listen_udp, listen_unix
 REFRESH = 0.1
 FIXING = 0.7
 # How long after its time the service waits for what is still under way.
-PATIENCE = 5.0
+PATIENCE = 15.0
 
 
 def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext] | None:
