@@ -395,6 +395,7 @@ def run(tree: Path, guard: Guard) -> str | None:
             **os.environ,
             "PYTHONPATH": str(tree / "without"),
             "PYEV_FAULT_TIMEOUT": "10",
+            "PYEV_TEST_IO_URING": "1",
             "PYEV_LEAK_COUNT": "20000",
         },
         capture_output=True,
