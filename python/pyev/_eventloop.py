@@ -3,7 +3,6 @@
 """The Python half of pyev.EventLoop: what runs per loop or per connection, never per callback."""
 
 import asyncio
-import contextlib
 import contextvars
 import errno
 import io
@@ -370,7 +369,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                         return sent
                 await self._sock_wait(sock, _core.EV_WRITE)
         finally:
-            with contextlib.suppress(OSError):  # of what was refused
+            if sent:
                 os.lseek(source, offset + sent, os.SEEK_SET)
 
     # Child processes.

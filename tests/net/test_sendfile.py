@@ -74,7 +74,9 @@ async def test_more_than_there_is(connect, net, file):
     assert await net.loop.sendfile(protocol.transport, file, 0, SIZE * 3) == SIZE
     assert await reading == some_bytes(SIZE)
     reading = asyncio.ensure_future(peer.read(10))
+    position = file.tell()
     assert await net.loop.sendfile(protocol.transport, file, SIZE + 100, 10) == 0
+    assert file.tell() == position
     reading.cancel()
 
 
