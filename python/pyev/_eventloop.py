@@ -510,7 +510,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
 def _is_plain(sock: Any, *methods: str) -> bool:
     """Whether the socket is used as it is; a class of its own may want to see what passes."""
     own = type(sock)
-    if own is socket.socket or not isinstance(sock, socket.socket):
+    if own is socket.socket or not issubclass(own, socket.socket):
         return True
     return all(getattr(own, name) is getattr(socket.socket, name) for name in methods)
 
