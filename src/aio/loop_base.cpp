@@ -307,6 +307,7 @@ bool LoopBase::poll_events(bool block) {
 }
 
 bool LoopBase::turn() {
+    ++turn_number_;
     bool busy = stopping_ || !ready_.empty();
     if (poll_ || !busy || stopping_ || since_poll_ >= kBurst) {
         poll_ = false;

@@ -59,6 +59,7 @@ class LoopBase : private ev::Driver {
     // all of asyncio's do.
     void poll_next() { poll_ = true; }
     // What is written now can wait for the turn's end: this thread is in a turn.
+    uint32_t turn_number() const { return turn_number_; }
     bool in_turn() const { return thread_ == py::this_thread(); }
     // Where bytes are read to before they become an object: one for all, so it stays in the cache.
     static constexpr size_t kReadSize = 256 * 1024;
@@ -161,6 +162,7 @@ class LoopBase : private ev::Driver {
     bool own_clock_ = true;  // nobody has put another `time` in place
     bool poll_ = false;      // the next turn polls
     unsigned since_poll_ = 0;
+    uint32_t turn_number_ = 0;
     double armed_ = 0;  // what timer_ waits for, when it is active
     ev_timer timer_;
     Ready ready_;

@@ -3,12 +3,24 @@
 
 #include <errno.h>
 
+#include <algorithm>
+
 namespace pyev::net {
 
 using py::Ref;
 
 // This much is not kept back until the turn's end: a system call costs little beside copying it.
 static constexpr size_t kFlushAt = 64 * 1024;
+
+// After a read of this much, the next goes straight into an object of ...
+static constexpr ssize_t kMuch = 32 * 1024;
+// ... this size: 64 KiB cost a quarter of the rate between two ends of one loop, 256 KiB a fifth.
+static constexpr ssize_t kReadAhead = 128 * 1024;
+
+// So much is sent in a turn. The rest goes on in the next one, as if the kernel had refused it: a
+// sender that is stopped here leaves what it sent in the processor's cache until it is read, which
+// makes 7 GiB/s of 1.5 between two ends of one loop, and leaves the others their turn.
+static constexpr uint32_t kPerTurn = 128 * 1024;
 
 bool Stream::open(const Parts& parts) {
     loop_ = Ref::borrow(parts.loop->object());
@@ -36,12 +48,29 @@ bool Stream::ready(int revents) {
     return !(revents & EV_WRITE) || lost_ || !blocked() || write_ready();
 }
 
-bool Stream::read_data() {
+// A small read goes through the loop's buffer, which is as large as asyncio's reads. Where much has
+// come more will, and is not copied once more.
+Ref Stream::read_bytes(ssize_t& size) {
+    if (much_) {
+        PyObject* bytes = PyBytes_FromStringAndSize(nullptr, kReadAhead);
+        if (!bytes) return {};
+        size = device().read(fd(), PyBytes_AS_STRING(bytes), kReadAhead);
+        int number = errno;
+        if (size < kReadAhead) (void)_PyBytes_Resize(&bytes, std::max<ssize_t>(size, 0));
+        errno = number;
+        return Ref::steal(bytes);
+    }
     char* buffer = loop()->read_buffer();
-    if (!buffer) return false;
-    ssize_t size = device().read(fd(), buffer, aio::LoopBase::kReadSize);
-    if (size <= 0) return read_nothing(size);
-    Ref data = Ref::steal(PyBytes_FromStringAndSize(buffer, size));
+    if (!buffer) return {};
+    size = device().read(fd(), buffer, aio::LoopBase::kReadSize);
+    return size > 0 ? Ref::steal(PyBytes_FromStringAndSize(buffer, size)) : Ref::none();
+}
+
+bool Stream::read_data() {
+    ssize_t size = 0;
+    Ref data = read_bytes(size);
+    if (data && size <= 0) return read_nothing(size);
+    much_ = size >= kMuch;
     if (data && call_protocol(Name::data_received, data.get())) return true;
     constexpr const char* message = "Fatal error: protocol.data_received() call failed.";
     return device().pipe ? report(message) : fatal(message);
@@ -168,18 +197,30 @@ bool Stream::appended() {
     return pause_protocol(queue_.size());
 }
 
+// How much may be sent now.
+size_t Stream::allowance() {
+    if (!loop()->in_turn()) return SIZE_MAX;
+    if (turn_ != loop()->turn_number()) {
+        turn_ = loop()->turn_number();
+        left_ = kPerTurn;
+    }
+    return left_;
+}
+
 // Sends what the kernel takes.
 bool Stream::send() {
     constexpr int kVectors = 256;
     iovec vectors[kVectors];
     loop()->poll_next();
     while (!queue_.empty()) {
-        size_t bytes;
-        int count = queue_.peek(vectors, kVectors, bytes);
+        size_t most = allowance(), bytes;
+        if (!most) return watch(watched() | EV_WRITE), true;
+        int count = queue_.peek(vectors, kVectors, most, bytes);
         ssize_t sent = device().write(fd(), vectors, count);
         if (sent < 0)
             return again(errno) ? (watch(watched() | EV_WRITE), true) : write_failed(errno);
         queue_.consume(static_cast<size_t>(sent));
+        left_ -= static_cast<uint32_t>(std::min<size_t>(static_cast<size_t>(sent), left_));
         if (static_cast<size_t>(sent) < bytes) {
             watch(watched() | EV_WRITE);
             return true;
@@ -190,10 +231,11 @@ bool Stream::send() {
 
 bool Stream::send_now(const char* data, size_t size, size_t& sent) {
     loop()->poll_next();
-    iovec vector = {const_cast<char*>(data), size};
-    ssize_t result = device().write(fd(), &vector, 1);
+    iovec vector = {const_cast<char*>(data), std::min(size, allowance())};
+    ssize_t result = vector.iov_len ? device().write(fd(), &vector, 1) : 0;
     if (result < 0 && !again(errno)) return write_failed(errno);
     sent = result < 0 ? 0 : static_cast<size_t>(result);
+    left_ -= static_cast<uint32_t>(std::min<size_t>(sent, left_));
     return true;
 }
 

@@ -70,11 +70,13 @@ class Stream : public Flow {
 
  private:
     [[nodiscard]] bool learn_protocol();
+    py::Ref read_bytes(ssize_t& size);
     [[nodiscard]] bool read_data();
     [[nodiscard]] bool read_into_protocol();
     [[nodiscard]] bool read_nothing(ssize_t result);
     [[nodiscard]] bool shut_down();
     [[nodiscard]] bool write_ready();
+    size_t allowance();
     [[nodiscard]] bool send();
     [[nodiscard]] bool send_now(const char* data, size_t size, size_t& sent);
     [[nodiscard]] bool shut_write();
@@ -89,6 +91,9 @@ class Stream : public Flow {
 
     WriteQueue queue_;
     py::Ref empty_waiter_;   // sendfile's: a future, done when all is sent
+    uint32_t turn_ = 0;      // in which so much may
+    uint32_t left_ = 0;      // still be sent
+    bool much_ = false;      // the last read brought much
     bool eof_ = false;       // write_eof()
     bool buffered_ = false;  // the protocol is a BufferedProtocol
 };

@@ -29,14 +29,14 @@ class WriteQueue {
         return true;
     }
 
-    // Describes what is first, up to `count` pieces; returns how many there are.
-    int peek(iovec* vectors, int count, size_t& bytes) {
-        int found = static_cast<int>(std::min<size_t>(pieces_.size() - first_, count));
+    // Describes what is first, up to `count` pieces and `most` bytes; returns how many pieces.
+    int peek(iovec* vectors, int count, size_t most, size_t& bytes) {
+        int found = 0;
         bytes = 0;
-        for (int i = 0; i < found; ++i) {
-            const Piece& piece = pieces_[first_ + static_cast<size_t>(i)];
-            vectors[i] = {const_cast<char*>(piece.data), piece.size};
-            bytes += piece.size;
+        for (size_t i = first_; i < pieces_.size() && found < count && bytes < most; ++i) {
+            size_t size = std::min(pieces_[i].size, most - bytes);
+            vectors[found++] = {const_cast<char*>(pieces_[i].data), size};
+            bytes += size;
         }
         return found;
     }
