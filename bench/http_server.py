@@ -1,4 +1,7 @@
-"""A server that says hello: `http_server.py SERVER LOOP` prints its port and serves for ever."""
+"""A server that says hello: `http_server.py SERVER LOOP` prints its port and serves for ever.
+
+The port comes when everything is imported: what starts a server is not what serves.
+"""
 
 import asyncio
 import socket
@@ -8,11 +11,6 @@ from typing import Any
 import loops
 
 
-def tell_port(listening: socket.socket) -> None:
-    """Only when everything is imported: what starts a server is not what serves."""
-    print(listening.getsockname()[1], flush=True)
-
-
 async def hello(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"13")]
@@ -20,18 +18,18 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"Hello, world!"})
 
 
-async def serve_uvicorn(listening: socket.socket) -> None:
+async def serve_uvicorn(listening: socket.socket, port: int) -> None:
     import uvicorn
 
     config = uvicorn.Config(
         hello, http="httptools", lifespan="off", log_level="warning", access_log=False
     )
     config.load()
-    tell_port(listening)
+    print(port, flush=True)
     await uvicorn.Server(config).serve([listening])
 
 
-async def serve_aiohttp(listening: socket.socket) -> None:
+async def serve_aiohttp(listening: socket.socket, port: int) -> None:
     from aiohttp import web
 
     async def answer(request: web.Request) -> web.Response:
@@ -42,7 +40,7 @@ async def serve_aiohttp(listening: socket.socket) -> None:
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.SockSite(runner, listening).start()
-    tell_port(listening)
+    print(port, flush=True)
     await asyncio.Event().wait()
 
 
@@ -52,8 +50,9 @@ SERVERS = {"uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}
 def main() -> None:
     server, name = sys.argv[1:]
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    port = listening.getsockname()[1]  # a loop may take the socket over
     with asyncio.Runner(loop_factory=loops.factory(name)) as runner:
-        runner.run(SERVERS[server](listening))
+        runner.run(SERVERS[server](listening, port))
 
 
 if __name__ == "__main__":
