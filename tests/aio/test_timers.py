@@ -235,6 +235,22 @@ def test_cancelled_timers_give_back_their_memory(ours):
     assert churn(100_000) - before < 500
 
 
+@pytest.mark.parametrize("ours", ["pyev"], indirect=True)
+def test_a_million_timeouts(ours):
+    """As each wait_for makes one that is cancelled early: none is kept until its deadline."""
+
+    def churn(count):
+        for _ in range(count // 1000):
+            handles = [ours.call_later(60, print) for _ in range(1000)]
+            for handle in handles:
+                handle.cancel()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = churn(10_000)
+    assert churn(1_000_000) - before < 500
+
+
 def test_many_at_once_give_back_their_memory(ours):
     ours.set_debug(False)
 

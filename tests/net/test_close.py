@@ -286,7 +286,7 @@ async def test_shut_down_both_ways_by_the_user(connect):
     assert "eof" in protocol.calls
 
 
-@pytest.mark.parametrize("what", ["close", "abort", "pause and close"])
+@pytest.mark.parametrize("what", ["write", "close", "abort", "pause and close"])
 async def test_closed_by_the_user(net, what):
     """Its number is somebody else's then: no byte is written there, nothing closed."""
     mine, theirs = socket.socketpair()
