@@ -7,6 +7,7 @@
 #include "ev/check.hpp"
 #include "ev/child.hpp"
 #include "ev/cleanup.hpp"
+#include "ev/context_callback.hpp"
 #include "ev/embed.hpp"
 #include "ev/fork.hpp"
 #include "ev/functions.hpp"
@@ -106,14 +107,16 @@ static bool add_types(PyObject* module, State& state) {
     if (!watcher || PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(watcher.get())) < 0)
         return false;
     state.types[ev::Types::index<ev::Watcher>()] = watcher;
-    return add_type<ev::Loop>(module, state) && add_type<ev::Io>(module, state) &&
-           add_type<ev::Timer>(module, state) && add_type<ev::Periodic>(module, state) &&
-           add_type<ev::Scheduler>(module, state) && add_type<ev::Signal>(module, state) &&
-           add_type<ev::Child>(module, state) && add_type<ev::Stat>(module, state) &&
-           add_type<ev::Idle>(module, state) && add_type<ev::Prepare>(module, state) &&
-           add_type<ev::Check>(module, state) && add_type<ev::Embed>(module, state) &&
-           add_type<ev::Fork>(module, state) && add_type<ev::Async>(module, state) &&
-           add_type<ev::Cleanup>(module, state) && add_type<ev::Once, true>(module, state);
+    state.context_callback = py::make_type<ev::ContextCallback, true>(module);
+    return state.context_callback && add_type<ev::Loop>(module, state) &&
+           add_type<ev::Io>(module, state) && add_type<ev::Timer>(module, state) &&
+           add_type<ev::Periodic>(module, state) && add_type<ev::Scheduler>(module, state) &&
+           add_type<ev::Signal>(module, state) && add_type<ev::Child>(module, state) &&
+           add_type<ev::Stat>(module, state) && add_type<ev::Idle>(module, state) &&
+           add_type<ev::Prepare>(module, state) && add_type<ev::Check>(module, state) &&
+           add_type<ev::Embed>(module, state) && add_type<ev::Fork>(module, state) &&
+           add_type<ev::Async>(module, state) && add_type<ev::Cleanup>(module, state) &&
+           add_type<ev::Once, true>(module, state);
 }
 
 static bool add_event_loop(PyObject* module, net::State& state) {

@@ -12,7 +12,7 @@ from asyncio import (
     Transport,
     WriteTransport,
 )
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextvars import Context
 from socket import socket
 from types import GenericAlias, TracebackType
@@ -221,17 +221,18 @@ class Loop:
         fd: _Fd | None,
         events: SupportsIndex,
         timeout: _Seconds | None,
-        callback: Callable[[Once[_T], int], object],
+        callback: Callable[[Once[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
     ) -> Once[_T]: ...
 
-    # Watchers: each one's constructor without `loop`.
+    # Watchers: each one's constructor without `loop`. On an EventLoop's, `callback` may be left out
+    # and the watcher awaited.
     def io(
         self,
         fd: _Fd,
         events: SupportsIndex,
-        callback: Callable[[Io[_T], int], object],
+        callback: Callable[[Io[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -241,7 +242,7 @@ class Loop:
         self,
         after: _Seconds,
         repeat: _Seconds,
-        callback: Callable[[Timer[_T], int], object],
+        callback: Callable[[Timer[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -251,7 +252,7 @@ class Loop:
         self,
         offset: _Seconds,
         interval: _Seconds,
-        callback: Callable[[Periodic[_T], int], object],
+        callback: Callable[[Periodic[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -260,7 +261,7 @@ class Loop:
     def scheduler(
         self,
         scheduler: Callable[[Scheduler[_T], float], float],
-        callback: Callable[[Scheduler[_T], int], object],
+        callback: Callable[[Scheduler[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -269,7 +270,7 @@ class Loop:
     def signal(
         self,
         signum: SupportsIndex,
-        callback: Callable[[Signal[_T], int], object],
+        callback: Callable[[Signal[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -279,7 +280,7 @@ class Loop:
         self,
         pid: SupportsIndex,
         trace: object,
-        callback: Callable[[Child[_T], int], object],
+        callback: Callable[[Child[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -288,8 +289,8 @@ class Loop:
     def stat(
         self,
         path: _Path,
-        interval: _Seconds,
-        callback: Callable[[Stat[_T], int], object],
+        interval: _Seconds = 0.0,
+        callback: Callable[[Stat[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -297,7 +298,7 @@ class Loop:
     ) -> Stat[_T]: ...
     def idle(
         self,
-        callback: Callable[[Idle[_T], int], object],
+        callback: Callable[[Idle[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -305,7 +306,7 @@ class Loop:
     ) -> Idle[_T]: ...
     def prepare(
         self,
-        callback: Callable[[Prepare[_T], int], object],
+        callback: Callable[[Prepare[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -313,7 +314,7 @@ class Loop:
     ) -> Prepare[_T]: ...
     def check(
         self,
-        callback: Callable[[Check[_T], int], object],
+        callback: Callable[[Check[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -330,7 +331,7 @@ class Loop:
     ) -> Embed[_T]: ...
     def fork(
         self,
-        callback: Callable[[Fork[_T], int], object],
+        callback: Callable[[Fork[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -338,7 +339,7 @@ class Loop:
     ) -> Fork[_T]: ...
     def async_(
         self,
-        callback: Callable[[Async[_T], int], object],
+        callback: Callable[[Async[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -378,6 +379,9 @@ class Watcher(Generic[_T]):
         traceback: TracebackType | None,
         /,
     ) -> None: ...
+    # Those without a callback, in a coroutine of their EventLoop.
+    def __await__(self) -> Generator[Any, None, int]: ...
+    def __aiter__(self) -> AsyncIterator[int]: ...
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
 @disjoint_base
@@ -387,7 +391,7 @@ class Io(Watcher[_T]):
         fd: _Fd,
         events: SupportsIndex,
         loop: Loop,
-        callback: Callable[[Io[_T], int], object],
+        callback: Callable[[Io[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -406,7 +410,7 @@ class Timer(Watcher[_T]):
         after: _Seconds,
         repeat: _Seconds,
         loop: Loop,
-        callback: Callable[[Timer[_T], int], object],
+        callback: Callable[[Timer[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -425,7 +429,7 @@ class Periodic(Watcher[_T]):
         offset: _Seconds,
         interval: _Seconds,
         loop: Loop,
-        callback: Callable[[Periodic[_T], int], object],
+        callback: Callable[[Periodic[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -444,7 +448,7 @@ class Scheduler(Watcher[_T]):
         self,
         scheduler: Callable[[Scheduler[_T], float], float],
         loop: Loop,
-        callback: Callable[[Scheduler[_T], int], object],
+        callback: Callable[[Scheduler[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -461,7 +465,7 @@ class Signal(Watcher[_T]):
         self,
         signum: SupportsIndex,
         loop: Loop,
-        callback: Callable[[Signal[_T], int], object],
+        callback: Callable[[Signal[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -478,7 +482,7 @@ class Child(Watcher[_T]):
         pid: SupportsIndex,
         trace: object,
         loop: Loop,
-        callback: Callable[[Child[_T], int], object],
+        callback: Callable[[Child[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -501,7 +505,7 @@ class Stat(Watcher[_T]):
         path: _Path,
         interval: _Seconds,
         loop: Loop,
-        callback: Callable[[Stat[_T], int], object],
+        callback: Callable[[Stat[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -525,7 +529,7 @@ class Idle(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Idle[_T], int], object],
+        callback: Callable[[Idle[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -537,7 +541,7 @@ class Prepare(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Prepare[_T], int], object],
+        callback: Callable[[Prepare[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -549,7 +553,7 @@ class Check(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Check[_T], int], object],
+        callback: Callable[[Check[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -578,7 +582,7 @@ class Fork(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Fork[_T], int], object],
+        callback: Callable[[Fork[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,
@@ -590,7 +594,7 @@ class Async(Watcher[_T]):
     def __init__(
         self,
         loop: Loop,
-        callback: Callable[[Async[_T], int], object],
+        callback: Callable[[Async[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
         *,

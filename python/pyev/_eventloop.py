@@ -163,9 +163,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self.call_exception_handler(context)
 
     def _report_watcher(self, source: object, error: BaseException) -> None:
-        self.call_exception_handler(
-            {"message": f"Exception in callback of a watcher: {source!r}", "exception": error}
-        )
+        stopped = isinstance(source, _core.Watcher)
+        what = "A watcher was stopped" if stopped else "Exception in callback of a watcher"
+        self.call_exception_handler({"message": f"{what}: {source!r}", "exception": error})
 
     def _report_closed(self, handle: asyncio.Handle, fd: int) -> None:
         self.call_exception_handler(

@@ -26,7 +26,17 @@ static double monotonic() {
     return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
-LoopBase::LoopBase() : Driver{report, stop_driver, signalled}, readers_(this) {
+LoopBase::LoopBase()
+    : Driver{report,
+             stop_driver,
+             signalled,
+             busy,
+             [](Driver* driver) { return aio::make_audience(of(driver)); },
+             [](Driver* driver, ev::Watcher* watcher) { return aio::await(of(driver), watcher); },
+             [](Driver* driver, ev::Watcher* watcher) { return aio::iterate(of(driver), watcher); },
+             [](Driver*, ev::Watcher* watcher) { aio::end(watcher); },
+             [](Driver*, ev::Watcher* watcher) { return Audience::of(watcher)->forget(); }},
+      readers_(this) {
     ev_init(&timer_, +[](struct ev_loop*, ev_timer*, int) {});
 }
 
@@ -51,6 +61,7 @@ bool LoopBase::init(py::Args args) {
         state_->acquire();
     }
     if (!state_->prepare(module)) return false;
+    audience = reinterpret_cast<PyTypeObject*>(state_->waiters.audience.get());
     Ref own = Ref::steal(PyObject_GetAttrString(state_->loop_base.get(), "time"));
     Ref used =
         Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object())), "time"));
@@ -364,6 +375,7 @@ void LoopBase::shut() {
     readers_.clear();
     transports_.detach_all();
     disarm();
+    dismiss_all(loop());
     loop()->set_driver(nullptr);
     timers_.clear(&handles());
     ready_.clear();
@@ -373,6 +385,7 @@ Ref LoopBase::close() {
     if (closed_) return Ref::none();
     if (running_) return py::raise(PyExc_RuntimeError, "Cannot close a running event loop");
     if (!loop()->enter()) return {};
+    end_all(loop());
     shut();
     return loop()->close();
 }
@@ -399,6 +412,13 @@ bool LoopBase::wake_operation(PyObject* handle) {
     push(handle);
     loop()->wake();  // it may be about to poll
     return true;
+}
+
+bool LoopBase::busy(Driver* driver) {
+    auto* self = of(driver);
+    if (self->stopping_ || !self->ready_.empty() || self->transports_.to_flush()) return true;
+    return !self->timers_.empty() &&
+           (!ev_is_active(&self->timer_) || self->timers_.earliest() < self->armed_);
 }
 
 void LoopBase::report_closed(PyObject* handle, int fd) {

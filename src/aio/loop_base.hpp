@@ -43,7 +43,9 @@ class LoopBase : private ev::Driver {
     HandleTypes& handles() const { return state_->handles; }
     Current& current() { return current_; }
     const Sockets& sockets() const { return state_->sockets; }
+    const Waiters& waiters() const { return state_->waiters; }
     Readers& readers() { return readers_; }
+    static LoopBase* of(ev::Driver* driver) { return static_cast<LoopBase*>(driver); }
     void forget_timer(PyObject* handle) { timers_.remove(handles(), handle); }
     // Has an operation woken when its socket is ready. `open`: see Readers.
     [[nodiscard]] bool watch_operation(PyObject* socket, int fd, int events, PyObject* operation,
@@ -79,6 +81,8 @@ class LoopBase : private ev::Driver {
         if (int result = ready_.visit(f)) return result;
         if (int result = timers_.visit(f)) return result;
         if (int result = transports_.visit(f)) return result;
+        if (loop_ && driving())
+            if (int result = visit_waiting(loop(), f)) return result;
         return readers_.visit(f);
     }
     void stop_for_clear() { shut(); }
@@ -129,6 +133,7 @@ class LoopBase : private ev::Driver {
     static void report(Driver* driver, PyObject* source);
     static void stop_driver(Driver* driver);
     static bool signalled(Driver* driver, int signum);
+    static bool busy(Driver* driver);
     static PyType_Slot extra_slots[];
 
     [[nodiscard]] bool parse(const char* function, const char* first, py::Args args, Call& call);
@@ -150,6 +155,7 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool run_transport(PyObject* transport, unsigned what);
     [[nodiscard]] bool flush();
     void disarm();
+    bool driving() const { return loop()->driver() == this; }
     void shut();
 
     State* state_ = nullptr;

@@ -6,6 +6,7 @@
 
 #include "aio/handle.hpp"
 #include "aio/sock.hpp"
+#include "aio/waiter.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::aio {
@@ -18,11 +19,13 @@ class State {
 
     HandleTypes handles;
     Sockets sockets;
+    Waiters waiters;
     py::Ref loop_base;  // the type
 
     // Makes what an event loop needs, once. The layer above adds to it.
     [[nodiscard]] virtual bool prepare(PyObject* module) {
-        return (handles.ready() || handles.init(module)) && (sockets.ready() || sockets.init());
+        return (handles.ready() || handles.init(module)) && (sockets.ready() || sockets.init()) &&
+               (waiters.ready() || waiters.init(module));
     }
 
     // The module keeps two pointers: ev's state, then this, as the layer above has extended it.
@@ -39,6 +42,7 @@ class State {
     void each_ref(F f) {
         handles.each_ref(f);
         sockets.each_ref(f);
+        waiters.each_ref(f);
         f(loop_base);
     }
 

@@ -40,7 +40,7 @@ libev manual: ev_async_pending.)"),
 };
 
 const py::TypeInfo Async::kType = {
-    kName, R"(Async(loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Async(loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_ASYNC) in the loop's thread after send() was called in any other.

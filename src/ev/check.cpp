@@ -4,7 +4,7 @@
 namespace pyev::ev {
 
 const py::TypeInfo Check::kType = {
-    kName, R"(Check(loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Check(loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_CHECK) in every turn, after the wait and before the turn's other events.

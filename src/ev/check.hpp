@@ -10,6 +10,7 @@ class Check : public WatcherOf<Check, ev_check, ev_check_start, ev_check_stop> {
     static const py::TypeInfo kType;
     static constexpr const char* kName = "pyev.Check";
     static constexpr int kEvent = EV_CHECK;
+    static constexpr Unheard kUnheard = Unheard::kNotWatched;
 };
 
 }  // namespace pyev::ev

@@ -179,7 +179,13 @@ void Child::event(int revents) {
         collected = true;
         rpid_ = status.pid;
         rstatus_ = status.status;
-        if (pid_ && !WIFSTOPPED(status.status) && !WIFCONTINUED(status.status)) rest();
+        if (pid_ && !WIFSTOPPED(status.status) && !WIFCONTINUED(status.status)) {
+            // Whoever awaits it need not be told that there is nothing more to come.
+            if (awaited())
+                stop_now();
+            else
+                rest();
+        }
         deliver(EV_CHILD);
     }
     // Most SIGCHLDs concern others; a pidfd is never ready without cause, so this was fed.
@@ -223,7 +229,7 @@ static PyGetSetDef getset[] = {
 };
 
 const py::TypeInfo Child::kType = {
-    kName, R"(Child(pid, trace, loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Child(pid, trace, loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_CHILD) when a child process has ended; rpid and rstatus then say how.

@@ -10,7 +10,8 @@ class Cleanup : public WatcherOf<Cleanup, ev_cleanup, ev_cleanup_start, ev_clean
     static const py::TypeInfo kType;
     static constexpr const char* kName = "pyev.Cleanup";
     static constexpr int kEvent = EV_CLEANUP;
-    static constexpr bool kHolds = false;  // libev never counts it
+    static constexpr bool kAwaitable = false;  // no coroutine runs after it
+    static constexpr bool kHolds = false;      // libev never counts it
 
     bool begin();
 };

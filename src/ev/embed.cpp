@@ -106,7 +106,7 @@ void Embed::refresh() {
     if (watch_backend()) return;
     unwatch_turns();
     release_hold();
-    owner()->fail();
+    fail_with_error();
 }
 
 void Embed::on_fork(struct ev_loop*, ev_fork* ev, int) {

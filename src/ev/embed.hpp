@@ -18,6 +18,7 @@ class Embed : public WatcherOf<Embed, ev_io, ev_io_start, ev_io_stop> {
     static constexpr const char* const* kLead = kLeadNames;
     static constexpr int kLeadSize = 1;
     static constexpr bool kNeedsCallback = false;
+    static constexpr bool kAwaitable = false;  // without a callback it runs the other loop
 
     Embed();
 

@@ -10,8 +10,9 @@ void Fork::event(int revents) {
     deliver(revents);
 }
 
-const py::TypeInfo Fork::kType = {kName,
-                                  R"(Fork(loop, callback, data=None, priority=0, *, keepalive=True)
+const py::TypeInfo Fork::kType = {
+    kName,
+    R"(Fork(loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_FORK) in the child process, in the first turn there after a fork.
@@ -19,6 +20,6 @@ Calls callback(watcher, EV_FORK) in the child process, in the first turn there a
 It comes before the kernel's state is made anew, so watchers that the child does not want can be
 stopped in it. pyev notes os.fork() by itself. Raises TypeError for a wrong loop or callback.
 libev manual: "ev_fork - the audacity to resume the event loop after a fork".)",
-                                  nullptr, nullptr};
+    nullptr, nullptr};
 
 }  // namespace pyev::ev

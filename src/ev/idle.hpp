@@ -10,6 +10,7 @@ class Idle : public WatcherOf<Idle, ev_idle, ev_idle_start, ev_idle_stop> {
     static const py::TypeInfo kType;
     static constexpr const char* kName = "pyev.Idle";
     static constexpr int kEvent = EV_IDLE;
+    static constexpr Unheard kUnheard = Unheard::kNotWatched;
 };
 
 }  // namespace pyev::ev

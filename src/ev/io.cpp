@@ -63,7 +63,7 @@ static PyGetSetDef getset[] = {
 };
 
 const py::TypeInfo Io::kType = {
-    kName, R"(Io(fd, events, loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Io(fd, events, loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, revents) in each turn in which fd is readable or writable.

@@ -13,6 +13,7 @@ class Io : public WatcherOf<Io, ev_io, ev_io_start, ev_io_stop> {
     static constexpr const char* kLeadNames[] = {"fd", "events"};
     static constexpr const char* const* kLead = kLeadNames;
     static constexpr int kLeadSize = 2;
+    static constexpr Unheard kUnheard = Unheard::kNotWatched;
 
     Io() : watch_{&ev_, this, dead, nullptr} {}
 

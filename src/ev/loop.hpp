@@ -18,12 +18,26 @@
 namespace pyev::ev {
 
 // What drives a loop that does not run by itself: asyncio's. Filled in by the layer above.
+//
+// A watcher without a callback is awaited there. An audience, an object of the layer above, stands
+// where the callback would and is called with the events.
 struct Driver {
-    // A watcher's callback raised an Exception, which is set.
+    // An Exception is set: a callback raised it, or a watcher cannot go on.
     void (*report)(Driver*, PyObject* source);
     void (*stop)(Driver*);
     // Python's own handler of a signal was called. False: an error is set.
     bool (*signalled)(Driver*, int signum);
+    // Whether it has found something to do since it let the loop wait: in a Prepare watcher, or
+    // by a dead descriptor.
+    bool (*busy)(Driver*);
+    py::Ref (*make_audience)(Driver*);
+    py::Ref (*await)(Driver*, Watcher*);    // `await watcher`
+    py::Ref (*iterate)(Driver*, Watcher*);  // `async for revents in watcher`
+    // An awaited watcher was stopped, or cannot go on for the exception that is set.
+    void (*end_waits)(Driver*, Watcher*);
+    // Drops what nobody has heard of an awaited watcher's events: their bits.
+    int (*forget)(Driver*, Watcher*);
+    PyTypeObject* audience = nullptr;
 };
 
 class Loop {

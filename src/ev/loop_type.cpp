@@ -21,7 +21,8 @@ Ref Loop::once(py::Args args) {
     Ref once = Ref::steal(py::Slots<Once>::create(state_->type<Once>(), nullptr, nullptr));
     if (!once) return {};
     auto* watcher = py::value_of<Watcher>(once.get());
-    if (!watcher->init(args, this) || !watcher->start()) return {};
+    if (!watcher->init(args, this)) return {};
+    if (watcher->awaited() ? !watcher->activate() : !watcher->start()) return {};
     return once;
 }
 
@@ -154,8 +155,9 @@ Pretend that signum was delivered: its active Signal watchers on this loop becom
 To be called in the loop's own thread; elsewhere use feed_signal().
 Raises ValueError for a number that is no signal, Error when the loop is closed.
 libev manual: "OTHER FUNCTIONS".)"),
-    py::fast<&Loop::once>("once",
-                          R"(once($self, /, fd, events, timeout, callback, data=None, priority=0)
+    py::fast<&Loop::once>(
+        "once",
+        R"(once($self, /, fd, events, timeout, callback=None, data=None, priority=0)
 --
 
 Call callback(once, revents) one time: when fd is ready for events or timeout seconds are over.
@@ -167,56 +169,58 @@ Raises ValueError for neither fd nor timeout or for a NaN one, OSError (EBADF) f
 fd, Error for wrong events or a closed loop.
 libev manual: "OTHER FUNCTIONS", ev_once (which cannot be cancelled).)"),
     py::fast<&Loop::make<Io>>(
-        "io", R"(io($self, /, fd, events, callback, data=None, priority=0, *, keepalive=True)
+        "io", R"(io($self, /, fd, events, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return an Io on this loop: is fd readable or writable? Arguments and errors are Io()'s.)"),
     py::fast<&Loop::make<Timer>>(
         "timer",
-        R"(timer($self, /, after, repeat, callback, data=None, priority=0, *, keepalive=True)
+        R"(timer($self, /, after, repeat, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Timer on this loop: after seconds, then every repeat seconds. As Timer().)"),
     py::fast<&Loop::make<Periodic>>(
         "periodic",
-        R"(periodic($self, /, offset, interval, callback, data=None, priority=0, *, keepalive=True)
+        R"(periodic($self, /, offset, interval, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Periodic on this loop: at wall-clock times. Arguments and errors are Periodic()'s.)"),
     py::fast<&Loop::make<Scheduler>>(
         "scheduler",
-        R"(scheduler($self, /, scheduler, callback, data=None, priority=0, *, keepalive=True)
+        R"(scheduler($self, /, scheduler, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Scheduler on this loop: at times a function gives. As Scheduler().)"),
     py::fast<&Loop::make<Signal>>(
-        "signal", R"(signal($self, /, signum, callback, data=None, priority=0, *, keepalive=True)
+        "signal",
+        R"(signal($self, /, signum, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Signal on this loop. Arguments and errors are Signal()'s.)"),
     py::fast<&Loop::make<Child>>(
-        "child", R"(child($self, /, pid, trace, callback, data=None, priority=0, *, keepalive=True)
+        "child",
+        R"(child($self, /, pid, trace, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Child on this loop: a process ended. Arguments and errors are Child()'s.)"),
     py::fast<&Loop::make<Stat>>(
         "stat",
-        R"(stat($self, /, path, interval, callback, data=None, priority=0, *, keepalive=True)
+        R"(stat($self, /, path, interval=0.0, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Stat on this loop: a file's attributes changed. As Stat().)"),
     py::fast<&Loop::make<Idle>>(
-        "idle", R"(idle($self, /, callback, data=None, priority=0, *, keepalive=True)
+        "idle", R"(idle($self, /, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return an Idle on this loop: nothing else to do. Arguments and errors are Idle()'s.)"),
     py::fast<&Loop::make<Prepare>>(
-        "prepare", R"(prepare($self, /, callback, data=None, priority=0, *, keepalive=True)
+        "prepare", R"(prepare($self, /, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Prepare on this loop: called just before it waits. As Prepare().)"),
     py::fast<&Loop::make<Check>>(
-        "check", R"(check($self, /, callback, data=None, priority=0, *, keepalive=True)
+        "check", R"(check($self, /, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Check on this loop: called just after it waited. As Check().)"),
@@ -226,19 +230,19 @@ Return a Check on this loop: called just after it waited. As Check().)"),
 
 Return an Embed on this loop: the loop `other` runs inside it. As Embed().)"),
     py::fast<&Loop::make<Fork>>(
-        "fork", R"(fork($self, /, callback, data=None, priority=0, *, keepalive=True)
+        "fork", R"(fork($self, /, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return a Fork on this loop: called in the child after a fork. As Fork().)"),
     py::fast<&Loop::make<Async>>(
-        "async", R"(async($self, /, callback, data=None, priority=0, *, keepalive=True)
+        "async", R"(async($self, /, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return an Async on this loop: wake it from another thread. As Async().
 
 Also there as getattr(loop, "async"), its name before async became a keyword.)"),
     py::fast<&Loop::make<Async>>(
-        "async_", R"(async_($self, /, callback, data=None, priority=0, *, keepalive=True)
+        "async_", R"(async_($self, /, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Return an Async on this loop: wake it from another thread. As Async().

@@ -40,6 +40,7 @@ Ref Periodic::reset() {
     allow_for_time();
     bool was_active = is_active();
     settle_hold();
+    if (!was_active && !may_start()) return {};
     ev_periodic_again(owner()->ev(), &ev_);
     if (!was_active) take_hold();
     return Ref::none();
@@ -102,7 +103,8 @@ libev manual: ev_periodic_at.)"),
 };
 
 const py::TypeInfo Periodic::kType = {
-    kName, R"(Periodic(offset, interval, loop, callback, data=None, priority=0, *, keepalive=True)
+    kName,
+    R"(Periodic(offset, interval, loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_PERIODIC) at wall-clock times: offset + N * interval, or once at offset.

@@ -13,6 +13,7 @@ class Periodic : public WatcherOf<Periodic, ev_periodic, ev_periodic_start, ev_p
     static constexpr const char* kLeadNames[] = {"offset", "interval"};
     static constexpr const char* const* kLead = kLeadNames;
     static constexpr int kLeadSize = 2;
+    static constexpr Unheard kUnheard = Unheard::kCounted;
 
     bool configure(PyObject* const* lead);
     bool begin();

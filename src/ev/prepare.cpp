@@ -4,7 +4,7 @@
 namespace pyev::ev {
 
 const py::TypeInfo Prepare::kType = {
-    kName, R"(Prepare(loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Prepare(loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_PREPARE) in every turn, just before the loop waits for events.

@@ -10,6 +10,7 @@ class Prepare : public WatcherOf<Prepare, ev_prepare, ev_prepare_start, ev_prepa
     static const py::TypeInfo kType;
     static constexpr const char* kName = "pyev.Prepare";
     static constexpr int kEvent = EV_PREPARE;
+    static constexpr Unheard kUnheard = Unheard::kNotWatched;
 };
 
 }  // namespace pyev::ev

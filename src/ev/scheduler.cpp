@@ -57,13 +57,24 @@ void Scheduler::place() {
 // Outside the loop as inside: by the rules for an exception in a callback.
 bool Scheduler::report() {
     Loop* loop = owner();
-    return loop->guarded([&] { loop->report(scheduler_.get()); });
+    Ref source = scheduler_ ? scheduler_ : Ref::borrow(object());
+    return loop->guarded([&] { report_end(loop, source.get()); });
+}
+
+// The watcher is stopped: an Exception goes to who awaits it.
+void Scheduler::report_end(Loop* loop, PyObject* source) {
+    Driver* driver = awaited() ? loop->driver() : nullptr;
+    if (!driver || !PyErr_ExceptionMatches(PyExc_Exception)) loop->report(source);
+    if (driver) driver->end_waits(driver, this);
 }
 
 bool Scheduler::begin() {
     allow_for_time();
-    if (!ask()) return report();
-    if (is_active()) return true;  // the function has started it
+    if (!ask()) return !awaited() && report();
+    if (is_active()) {  // the function has started it
+        release_hold();
+        return true;
+    }
     unsettled_ = false;
     known_ = true;
     owner()->descriptors().opening_timerfd([&] { ev_periodic_start(owner()->ev(), &ev_); });
@@ -78,7 +89,8 @@ void Scheduler::ask_again() {
     Loop* loop = owner();
     if (!ask()) {
         if (owner() == loop) stop_now();
-        return loop->report(scheduler_ ? scheduler_.get() : self.get());
+        Ref source = scheduler_ ? scheduler_ : self;
+        return report_end(loop, source.get());
     }
     if (is_active()) place();
 }
@@ -94,8 +106,11 @@ bool Scheduler::settle() {
 void Scheduler::event(int revents) {
     if (revents & EV_ERROR) return fail(0);
     Ref self = Ref::borrow(object());
+    // Who awaits it is told of the event first, then of a failure.
+    const bool told = awaited();
+    if (told) deliver(revents);
     if (unsettled_ && is_active()) ask_again();
-    if (owner()) deliver(revents);
+    if (owner() && !told) deliver(revents);
 }
 
 Ref Scheduler::reset() {
@@ -157,7 +172,7 @@ libev manual: ev_periodic_at.)"),
 };
 
 const py::TypeInfo Scheduler::kType = {
-    kName, R"(Scheduler(scheduler, loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Scheduler(scheduler, loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_PERIODIC) at times that a function gives: a Periodic of your own.

@@ -17,6 +17,7 @@ class Scheduler : public WatcherOf<Scheduler, ev_periodic, ev_periodic_start, ev
     static constexpr const char* kLeadNames[] = {"scheduler"};
     static constexpr const char* const* kLead = kLeadNames;
     static constexpr int kLeadSize = 1;
+    static constexpr Unheard kUnheard = Unheard::kCounted;
 
     Scheduler() { ev_periodic_set(&ev_, 0, 0, reschedule); }
 
@@ -40,6 +41,7 @@ class Scheduler : public WatcherOf<Scheduler, ev_periodic, ev_periodic_start, ev
     static double reschedule(ev_periodic* ev, double now) noexcept;
     [[nodiscard]] bool ask();
     [[nodiscard]] bool report();
+    void report_end(Loop* loop, PyObject* source);
     void ask_again();
     void place();
 

@@ -39,7 +39,7 @@ static PyGetSetDef getset[] = {
 };
 
 const py::TypeInfo Signal::kType = {
-    kName, R"(Signal(signum, loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Signal(signum, loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_SIGNAL) in a turn of the loop after the process received signum.

@@ -8,12 +8,12 @@ namespace pyev::ev {
 using py::Ref;
 
 bool Stat::configure(PyObject* const* lead) {
-    double interval;
+    double interval = 0;  // left out where it is awaited
     PyObject* bytes = nullptr;
     Ref path = Ref::steal(PyOS_FSPath(lead[0]));
     if (!path || !PyUnicode_FSConverter(path.get(), &bytes)) return false;
     Ref encoded = Ref::steal(bytes);
-    if (!py::to_double(lead[1], interval)) return false;
+    if (lead[1] && !py::to_double(lead[1], interval)) return false;
     if (!(interval >= 0))
         return py::raise(PyExc_ValueError, "Stat: interval must not be negative or NaN, but is %R",
                          lead[1]);
@@ -142,13 +142,14 @@ static PyGetSetDef getset[] = {
 };
 
 const py::TypeInfo Stat::kType = {
-    kName, R"(Stat(path, interval, loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Stat(path, interval, loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_STAT) when the attributes of the file at path have changed.
 
 path: str, bytes or os.PathLike; the file need not exist, and better is absolute. interval:
-seconds between looks, 0.0 for libev's choice (about 5); where the kernel has inotify, local files
+seconds between looks, 0.0 for libev's choice (about 5), also when it is left out of one that is
+awaited; where the kernel has inotify, local files
 are reported at once. Compare previous and current for what changed.
 A symbolic link itself is looked at, not its target.
 Raises ValueError for a negative or NaN interval or a NUL in path, TypeError for a wrong type.

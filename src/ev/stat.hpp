@@ -13,6 +13,7 @@ class Stat : public WatcherOf<Stat, ev_stat, ev_stat_start, ev_stat_stop> {
     static constexpr const char* kLeadNames[] = {"path", "interval"};
     static constexpr const char* const* kLead = kLeadNames;
     static constexpr int kLeadSize = 2;
+    static constexpr int kLeadOptional = 1;  // interval
 
     template <class F>
     void each_ref(F f) {

@@ -55,6 +55,7 @@ class State {
  public:
     std::array<py::Ref, Types::size> types;
     py::Ref stat_result;
+    py::Ref context_callback;             // the type of callbacks on driven loops
     py::Ref error;                        // pyev.Error
     std::array<py::Ref, 32> bits;         // each one-bit revents as an int: most are no small int
     py::Ref set_wakeup_fd, wakeup_names;  // signal's function, and its keyword
@@ -95,6 +96,7 @@ class State {
         for (auto& ref : bits) f(ref);
         f(error);
         f(stat_result);
+        f(context_callback);
         f(set_wakeup_fd);
         f(wakeup_names);
     }

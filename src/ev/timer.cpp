@@ -31,11 +31,14 @@ bool Timer::begin() {
 
 Ref Timer::reset() {
     allow_for_time();
+    if (is_active()) {
+        ev_timer_again(owner()->ev(), &ev_);
+        return is_active() ? Ref::none() : stop();
+    }
     settle_hold();
-    bool was_active = is_active();
+    if (!may_start()) return {};
     ev_timer_again(owner()->ev(), &ev_);
-    if (!was_active && is_active()) take_hold();
-    if (was_active && !is_active()) release_hold();
+    if (is_active()) take_hold();
     return Ref::none();
 }
 
@@ -90,7 +93,7 @@ libev manual: ev_timer_remaining.)"),
 };
 
 const py::TypeInfo Timer::kType = {
-    kName, R"(Timer(after, repeat, loop, callback, data=None, priority=0, *, keepalive=True)
+    kName, R"(Timer(after, repeat, loop, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Calls callback(watcher, EV_TIMER) after a delay, and then again and again if repeat is not 0.

@@ -13,6 +13,7 @@ class Timer : public WatcherOf<Timer, ev_timer, ev_timer_start, ev_timer_stop> {
     static constexpr const char* kLeadNames[] = {"after", "repeat"};
     static constexpr const char* const* kLead = kLeadNames;
     static constexpr int kLeadSize = 2;
+    static constexpr Unheard kUnheard = Unheard::kCounted;
 
     bool configure(PyObject* const* lead);
     bool begin();

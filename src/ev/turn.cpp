@@ -120,6 +120,7 @@ void Loop::before_poll() {
     if (stale_embeds_) refresh_embeds();
     if (rebuild_ && !can_rebuild()) return fail();
     if (!descriptors_.check(rebuild_)) fail();
+    if (driver_ && frame_->wait && driver_->busy(driver_)) wake();
     polling = this;
 }
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "ev/context_callback.hpp"
+
 namespace pyev::ev {
 
 using py::Ref;
@@ -22,9 +24,8 @@ bool Watcher::inactive() {
     return py::raise(owner()->state().error.get(), "%R is active: stop it first", object());
 }
 
-static bool check_callback(PyObject* callback, const Watcher::Kind& kind) {
-    if (PyCallable_Check(callback)) return true;
-    if (callback == Py_None && !kind.needs_callback) return true;
+static bool check_callback(PyObject* callback, const Watcher::Kind& kind, bool needed) {
+    if (PyCallable_Check(callback) || (callback == Py_None && !needed)) return true;
     return py::raise(PyExc_TypeError, "%s: callback must be callable, not '%.200s'", kind.name,
                      Py_TYPE(callback)->tp_name);
 }
@@ -42,11 +43,11 @@ bool Watcher::init(py::Args args, Loop* loop) {
     PyObject** shared = slots + lead;
     if (loop) shared[0] = loop->object();
     const char* short_name = kind().name + 5;  // without "pyev."
-    if (!py::bind({short_name, names, lead + 5, lead + 4, lead + 1 + kind().needs_callback}, args,
-                  slots))
-        return false;
-
+    py::Parameters parameters = {short_name, names, lead + 5, lead + 4, kind().lead_required};
+    if (!py::bind(parameters, args, slots)) return false;
+    parameters.required = lead + 1;
     if (!loop) {
+        if (!shared[0] && !py::require(parameters, slots)) return false;
         State* state = this->state();
         if (!state) return false;
         if (!PyObject_TypeCheck(shared[0], state->type<Loop>()))
@@ -54,22 +55,30 @@ bool Watcher::init(py::Args args, Loop* loop) {
                              kind().name, Py_TYPE(shared[0])->tp_name);
         loop = py::value_of<Loop>(shared[0]);
     }
+    Driver* driver = kind().awaitable ? loop->driver() : nullptr;
+    const bool awaited = driver && (!shared[1] || shared[1] == Py_None);
+    parameters.required += kind().needs_callback;
+    if (!awaited && !py::require(parameters, slots)) return false;
     int priority = 0;
     bool keepalive = true;
-    if (shared[1] && !check_callback(shared[1], kind())) return false;
+    if (shared[1] && !awaited && !check_callback(shared[1], kind(), kind().needs_callback))
+        return false;
     if (shared[3] && !py::to_int(shared[3], priority)) return false;
     if (shared[4] && !py::to_bool(shared[4], keepalive)) return false;
     // From here on no Python code runs but in `configure`, which looks at the state after it.
     if (!loop->enter() || !inactive()) return false;
     if (owner() && !owner()->closed() && owner() != loop && !owner()->enter()) return false;
     if (!kind().configure(this, slots)) return false;
-    if (!loop->enter()) return false;
+    Ref callback = awaited ? driver->make_audience(driver) : Ref::borrow(shared[1]);
+    if (awaited && !callback) return false;
+    if (this->awaited()) owner()->driver()->end_waits(owner()->driver(), this);
+    if (!loop->enter() || !inactive()) return false;
 
     Ref old_loop = loop_, old_callback = std::move(callback_), old_data;
     detach();
     loop_ = Ref::borrow(shared[0]);
     loop->link(this);
-    callback_ = Ref::borrow(shared[1]);
+    callback_ = std::move(callback);
     if (shared[2]) {
         old_data = std::move(data_);
         data_ = Ref::borrow(shared[2]);
@@ -88,25 +97,32 @@ void Watcher::detach() {
 }
 
 void Watcher::stop_now() {
-    if (owner()->closed()) return;
+    if (!owner()->closed()) stop_open();
+}
+
+void Watcher::stop_open() {
     if (is_active()) kind().stop(this);
-    ev_clear_pending(owner()->ev(), base());
+    ev_clear_pending(own_loop()->ev(), base());
     release_hold();
 }
 
 void Watcher::take_hold() {
-    if (!kind().holds || hold_ != Hold::kNone) return;
-    hold_ = keepalive_ ? Hold::kHolds : Hold::kReleased;
-    if (keepalive_)
-        owner()->count(+1);
-    else
-        ev_unref(owner()->ev());
+    if (!kind().holds) return;
+    if (keepalive_) {
+        hold_ = Hold::kHolds;
+        own_loop()->count(+1);
+    } else {
+        hold_ = Hold::kReleased;
+        ev_unref(own_loop()->ev());
+    }
 }
 
 void Watcher::release_hold() {
     Hold hold = std::exchange(hold_, Hold::kNone);
-    if (hold == Hold::kHolds) owner()->count(-1);
-    if (hold == Hold::kReleased) ev_ref(owner()->ev());
+    if (hold == Hold::kHolds)
+        own_loop()->count(-1);
+    else if (hold == Hold::kReleased)
+        ev_ref(own_loop()->ev());
 }
 
 void Watcher::deliver(int revents) {
@@ -119,7 +135,7 @@ void Watcher::deliver(int revents) {
     Ref events = loop->state().revents(revents);
     Ref result;
     if (events) result = py::call(callback.get(), self.get(), events.get());
-    if (!result) loop->report(callback.get());
+    if (!result) loop->report(ContextCallback::callback_of(callback.get()));
 }
 
 bool Watcher::begin_watch(Watch* watch) {
@@ -135,11 +151,24 @@ void Watcher::fail(int number) {
         (void)py::raise_errno(number, self.get());
     else
         (void)py::raise(loop->state().error.get(), "%R got EV_ERROR and was stopped", self.get());
-    loop->fail();
+    fail_with_error();
+}
+
+void Watcher::fail_with_error() {
+    Loop* loop = owner();
+    Driver* driver = loop->driver();
+    if (awaited())
+        driver->end_waits(driver, this);
+    else if (driver)
+        driver->report(driver, object());
+    else
+        loop->fail();
 }
 
 void Watcher::finalize() {
     py::ErrorGuard guard;
+    // Nobody has started an awaited one by hand.
+    if (awaited()) return stop_now();
     Ref description = repr();
     stop_now();
     if (py::finalizing()) return;
@@ -162,20 +191,48 @@ Ref Watcher::repr() {
 
 // Python's methods.
 
+bool Watcher::activate() {
+    // libev may have stopped it, and its callback not yet been called.
+    if (hold_ != Hold::kNone) release_hold();
+    if (!kind().start(this)) return false;
+    if (is_active()) take_hold();
+    return true;
+}
+
+// On a plain loop nothing is paid for what a driven one has.
 Ref Watcher::start() {
     if (!is_active()) {
-        settle_hold();  // stopped by libev, and its callback not yet called
-        if (!kind().start(this)) return {};
-        if (is_active()) take_hold();
+        if (own_loop()->driver() && !may_start_driven()) [[unlikely]]
+            return {};
+        if (!activate()) return {};
     }
     return Ref::none();
 }
 
-// Nothing to do on a closed loop, which has stopped it.
+bool Watcher::may_start_driven() {
+    if (awaited()) return py::raise(PyExc_TypeError, "%R has no callback: await it", object());
+    if (!callback_ || callback_.get() == Py_None) return true;
+    if (ContextCallback* callback = ContextCallback::of(callback_.get())) return callback->renew();
+    Ref callback = ContextCallback::make(owner()->state(), callback_.get());
+    if (!callback) return false;
+    callback_ = std::move(callback);
+    return true;
+}
+
 Ref Watcher::stop() {
-    if (owner() && owner()->closed()) return Ref::none();
-    if (!enter()) return {};
-    stop_now();
+    if (!loop_ || !own_loop()->is_open()) [[unlikely]] {
+        // Nothing to do on a closed loop, which has stopped it.
+        if (!owner() || !owner()->closed()) return refuse() ? Ref::none() : Ref();
+        return Ref::none();
+    }
+    stop_open();
+    if (own_loop()->driver()) [[unlikely]]
+        return stopped_driven();
+    return Ref::none();
+}
+
+Ref Watcher::stopped_driven() {
+    if (awaited()) owner()->driver()->end_waits(owner()->driver(), this);
     return Ref::none();
 }
 
@@ -196,7 +253,9 @@ Ref Watcher::feed(PyObject* revents) {
 
 Ref Watcher::clear() {
     settle_hold();
-    return Ref::steal(PyLong_FromLong(ev_clear_pending(owner()->ev(), base())));
+    int revents = ev_clear_pending(owner()->ev(), base());
+    if (awaited()) revents |= owner()->driver()->forget(owner()->driver(), this);
+    return Ref::steal(PyLong_FromLong(revents));
 }
 
 Ref Watcher::set(py::Args args) {
@@ -206,6 +265,7 @@ Ref Watcher::set(py::Args args) {
     if (!inactive() || !py::bind({"set", kind().lead, size, size, size}, args, slots)) return {};
     if (!kind().configure(this, slots) || !enter()) return {};
     ev_clear_pending(owner()->ev(), base());
+    if (awaited()) owner()->driver()->forget(owner()->driver(), this);
     return Ref::none();
 }
 
@@ -215,6 +275,26 @@ Ref Watcher::enter_with() {
 }
 
 Ref Watcher::exit_with(py::Args) { return stop(); }
+
+static bool driven(Watcher* watcher) {
+    return watcher->owner()->driver() ||
+           py::raise(PyExc_RuntimeError, "%R: only on an EventLoop's loop can it be awaited",
+                     watcher->object());
+}
+
+Ref Watcher::await() {
+    return driven(this) ? owner()->driver()->await(owner()->driver(), this) : Ref();
+}
+
+Ref Watcher::iterate() {
+    return driven(this) ? owner()->driver()->iterate(owner()->driver(), this) : Ref();
+}
+
+template <Ref (Watcher::*F)()>
+static PyObject* slot(PyObject* self) {
+    auto* watcher = py::value_of<Watcher>(self);
+    return watcher->enter() ? (watcher->*F)().release() : nullptr;
+}
 
 Ref Watcher::get_loop() { return loop_ ? loop_ : Ref::none(); }
 
@@ -226,9 +306,35 @@ Ref Watcher::get_pending() {
     return Ref::steal(PyBool_FromLong(owner() && !owner()->closed() && is_pending()));
 }
 
+// What the audience or the context is put around is nobody's business.
+Ref Watcher::get_callback() {
+    if (!callback_ || awaited()) return Ref::none();
+    return Ref::borrow(ContextCallback::callback_of(callback_.get()));
+}
+
 bool Watcher::set_callback(PyObject* callback) {
-    if (!check_callback(callback, kind())) return false;
+    bool driven = owner() && owner()->driver() && kind().awaitable;
+    if (!check_callback(callback, kind(), kind().needs_callback && !driven)) return false;
+    if (driven) return change_callback(callback);
     callback_ = Ref::borrow(callback);
+    return true;
+}
+
+// On a driven loop. Whether it is called or awaited can be changed while it is not active.
+bool Watcher::change_callback(PyObject* callback) {
+    const bool will_be_awaited = callback == Py_None;
+    Driver* driver = owner()->driver();
+    if (will_be_awaited != awaited()) {
+        if (!enter() || !inactive()) return false;
+        if (awaited()) driver->end_waits(driver, this);
+        callback_ = will_be_awaited ? driver->make_audience(driver) : Ref::borrow(callback);
+        return static_cast<bool>(callback_);
+    }
+    if (will_be_awaited) return true;
+    if (ContextCallback* called = callback_ ? ContextCallback::of(callback_.get()) : nullptr)
+        called->set_callback(callback);
+    else
+        callback_ = Ref::borrow(callback);
     return true;
 }
 
@@ -269,8 +375,8 @@ static PyMethodDef methods[] = {
 
 Make the watcher active; does nothing if it is.
 
-Raises Error when its loop is closed, RuntimeError when the loop runs in another thread, and what
-each type says. libev manual: "GENERIC WATCHER FUNCTIONS".)"),
+Raises Error when its loop is closed, RuntimeError when the loop runs in another thread, TypeError
+when it has no callback and is to be awaited, and what each type says. libev manual: "GENERIC WATCHER FUNCTIONS".)"),
     py::noargs<&Watcher::stop, py::Guard::kNone>("stop", R"(stop($self, /)
 --
 
@@ -327,7 +433,8 @@ static PyGetSetDef getset[] = {
     py::getset<&Watcher::get_callback, &Watcher::set_callback, py::Guard::kNone>(
         "callback", R"(callback(watcher, revents), called for each event. Writable at any time.
 
-Setting what is not callable, or deleting it, raises TypeError.)"),
+None when it is awaited. Setting what is not callable, or deleting it, raises TypeError; on the loop
+of an EventLoop, None may be set while it is not active.)"),
     py::getset<&Watcher::get_data, &Watcher::set_data, py::Guard::kNone, true>(
         "data", R"(Anything; for the program's own use. Deleting it sets None.)"),
     py::getset<&Watcher::get_priority, &Watcher::set_priority, py::Guard::kNone>(
@@ -343,6 +450,12 @@ libev manual: "WATCHER PRIORITY MODELS".)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
+static const PyType_Slot slots[] = {
+    {Py_am_await, reinterpret_cast<void*>(slot<&Watcher::await>)},
+    {Py_am_aiter, reinterpret_cast<void*>(slot<&Watcher::iterate>)},
+    {0, nullptr},
+};
+
 const py::TypeInfo Watcher::kType = {
     "pyev.Watcher",
     R"(What all watchers share. It cannot be made itself: Watcher() raises TypeError.
@@ -351,7 +464,9 @@ A watcher is made for one loop and is inactive until start(). It lives as long a
 Python refers to it, its loop does not: dropping an active one stops it, with a ResourceWarning.
 `with` starts it and stops it at the end. It may be subclassed, weakly referenced, a dictionary
 key. `callback(watcher, revents)`: revents are the EV_* bits of what happened.
+On the loop of an EventLoop, one without a callback is awaited: `await watcher` returns the revents
+of its next event, `async for revents in watcher` those of each.
 libev manual: "ANATOMY OF A WATCHER".)",
-    methods, getset};
+    methods, getset, slots};
 
 }  // namespace pyev::ev

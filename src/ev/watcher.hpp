@@ -3,7 +3,8 @@
 // A watcher lives as long as something in Python refers to it (pyev 0.9's rule): start() takes no
 // reference, and one that is dropped while active is stopped. It holds its loop and is linked into
 // the loop's list. A new kind of watcher writes its leading arguments (`kLead`, `configure`), how
-// it starts and stops, and its own attributes.
+// it starts and stops, and its own attributes. On a loop that somebody drives, a callback is called
+// in the context of start(), and a watcher without one is awaited.
 #pragma once
 
 #include <Python.h>
@@ -21,13 +22,19 @@ class Watcher {
  public:
     static const py::TypeInfo kType;
 
+    // What becomes of an awaited watcher's events while nobody waits for one.
+    enum class Unheard : unsigned char { kMerged, kCounted, kNotWatched };
+
     // What tells one kind from another; made by `kind_of` from the kind's class.
     struct Kind {
         const char* name;
         int event;                // its bit in revents
         const char* const* lead;  // names of the leading arguments
         int lead_size;
+        int lead_required;  // of one that is awaited
         bool needs_callback;
+        bool awaitable;  // without a callback, on a loop that somebody drives
+        Unheard unheard;
         bool holds;               // an active one keeps the loop running
         bool (*start)(Watcher*);  // of an inactive one; false: an exception is set
         void (*stop)(Watcher*);   // of an active one
@@ -49,10 +56,22 @@ class Watcher {
     const Kind& kind() { return *static_cast<const Kind*>(base()->data); }
     // Null before __init__, and once the garbage collector has cleared it.
     Loop* owner() const { return loop_ ? py::value_of<Loop>(loop_.get()) : nullptr; }
+    // Where it is known to be there.
+    Loop* own_loop() const { return py::value_of<Loop>(loop_.get()); }
     Watcher* next() const { return next_; }
 
+    // Whether an audience stands where the callback would.
+    bool awaited() const {
+        return loop_ && owner()->driver() && callback_ &&
+               Py_IS_TYPE(callback_.get(), owner()->driver()->audience);
+    }
+    PyObject* audience() const { return callback_.get(); }
+    void drop_audience() { callback_ = py::Ref(); }
+    // Starts an inactive one, whoever hears it.
+    [[nodiscard]] bool activate();
     // Stops it and clears what is pending; nothing of it is left in libev.
     void stop_now();
+    void stop_open();  // where the loop is not closed
     // Forgets the loop.
     void detach();
     // libev may have stopped it by itself (a timer that has fired): keep the books.
@@ -80,11 +99,13 @@ class Watcher {
     py::Ref set(py::Args args);
     py::Ref enter_with();
     py::Ref exit_with(py::Args args);
+    py::Ref await();
+    py::Ref iterate();
 
     py::Ref get_loop();
     py::Ref get_active();
     py::Ref get_pending();
-    py::Ref get_callback() { return callback_ ? callback_ : py::Ref::none(); }
+    py::Ref get_callback();
     bool set_callback(PyObject* callback);
     py::Ref get_data() { return data_ ? data_ : py::Ref::none(); }
     bool set_data(PyObject* data);
@@ -106,11 +127,16 @@ class Watcher {
     void allow_for_time() {
         if (!owner()->running()) ev_now_update(owner()->ev());
     }
-    // EV_ERROR, or a dead descriptor: stopped, and start() raises.
+    // EV_ERROR, or a dead descriptor: stopped, and start() raises, or who awaits it.
     void fail(int number);
+    // The exception that is set has ended it.
+    void fail_with_error();
+    // Before a start that Python asks for.
+    [[nodiscard]] bool may_start() { return !owner()->driver() || may_start_driven(); }
+    [[nodiscard]] bool may_start_driven();
 
     enum class Hold : unsigned char { kNone, kHolds, kReleased };
-    void take_hold();
+    void take_hold();  // of one that holds nothing
     void release_hold();
 
     // The reason why alive() or enter() is false, as an exception.
@@ -133,6 +159,9 @@ class Watcher {
     // The state of one that may not have a loop yet. Null: an exception is set.
     State* state();
 
+    [[nodiscard]] bool change_callback(PyObject* callback);
+    py::Ref stopped_driven();
+
     friend class Loop;
 };
 
@@ -143,7 +172,10 @@ class WatcherOf : public Watcher {
  public:
     static constexpr const char* const* kLead = nullptr;
     static constexpr int kLeadSize = 0;
+    static constexpr int kLeadOptional = 0;
     static constexpr bool kNeedsCallback = true;
+    static constexpr bool kAwaitable = true;
+    static constexpr Unheard kUnheard = Unheard::kMerged;
     static constexpr bool kHolds = true;
 
     bool begin() {
@@ -174,7 +206,10 @@ class WatcherOf : public Watcher {
         T::kEvent,
         T::kLead,
         T::kLeadSize,
+        T::kLeadSize - T::kLeadOptional,
         T::kNeedsCallback,
+        T::kAwaitable,
+        T::kUnheard,
         T::kHolds,
         [](Watcher* watcher) { return static_cast<T*>(watcher)->begin(); },
         [](Watcher* watcher) { static_cast<T*>(watcher)->end(); },

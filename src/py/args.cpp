@@ -30,6 +30,10 @@ bool bind(const Parameters& parameters, Args args, PyObject** slots) {
                          parameters.function, name);
         slots[index] = args.values[args.count + i];
     }
+    return require(parameters, slots);
+}
+
+bool require(const Parameters& parameters, PyObject* const* slots) {
     for (int i = 0; i < parameters.required; ++i)
         if (!slots[i])
             return raise(PyExc_TypeError, "%s() missing required argument '%s' (pos %d)",

@@ -33,6 +33,9 @@ struct Parameters {
 // A slot that is filled beforehand (a factory's `loop`) takes no argument.
 [[nodiscard]] bool bind(const Parameters& parameters, Args args, PyObject** slots);
 
+// What `bind` ends with: the first `required` slots must be filled.
+[[nodiscard]] bool require(const Parameters& parameters, PyObject* const* slots);
+
 // Calls `body(Args)` with what tp_init got.
 template <class F>
 int with_tuple(PyObject* tuple, PyObject* dict, F body) {

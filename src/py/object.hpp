@@ -11,6 +11,9 @@
 //   bool unfinished() const                 whether dropping it now deserves finalize()
 //   void finalize()                         the last words of an object dropped while unfinished
 //   Ref repr()
+//
+// A T whose objects are called has `static PyObject* call(...)` in vectorcall's shape, and begins
+// with a vectorcallfunc that points to it.
 #pragma once
 
 #include <Python.h>
@@ -129,6 +132,12 @@ struct Slots {
     static PyObject* repr(PyObject* self) { return value_of<T>(self)->repr().release(); }
 };
 
+// Whether `object` is a T; only for a Closed type, which has no subclasses.
+template <class T>
+bool is(PyObject* object) {
+    return Py_TYPE(object)->tp_dealloc == Slots<T>::dealloc;
+}
+
 template <class H>
 PyMemberDef* members() {
     static PyMemberDef rows[] = {
@@ -138,6 +147,15 @@ PyMemberDef* members() {
     };
     if constexpr (requires(H head) { head.dict; })
         rows[1] = {"__dictoffset__", T_PYSSIZET, offsetof(H, dict), READONLY, nullptr};
+    return rows;
+}
+
+inline PyMemberDef* callable_members() {
+    static PyMemberDef rows[] = {
+        {"__weaklistoffset__", T_PYSSIZET, offsetof(Head, weakrefs), READONLY, nullptr},
+        {"__vectorcalloffset__", T_PYSSIZET, sizeof(Head), READONLY, nullptr},
+        {nullptr, 0, 0, 0, nullptr},
+    };
     return rows;
 }
 
@@ -155,11 +173,12 @@ Ref make_type(PyObject* module, PyObject* base = nullptr, const PyMethodDef* sha
     for (const PyMethodDef* from : {static_cast<const PyMethodDef*>(info.methods), shared})
         for (; from && from->ml_name; ++from) *row++ = *from;
     using S = Slots<T>;
-    PyType_Slot slots[16] = {
+    constexpr bool called = requires { &T::call; };
+    PyType_Slot slots[20] = {
         {Py_tp_doc, const_cast<char*>(info.doc)},
         {Py_tp_methods, methods},
         {Py_tp_getset, info.getset},
-        {Py_tp_members, members<typename HeadOf<T>::Type>()},
+        {Py_tp_members, called ? callable_members() : members<typename HeadOf<T>::Type>()},
         {Py_tp_dealloc, reinterpret_cast<void*>(S::dealloc)},
         {Py_tp_traverse, reinterpret_cast<void*>(S::traverse)},
         {Py_tp_clear, reinterpret_cast<void*>(S::clear)},
@@ -167,12 +186,14 @@ Ref make_type(PyObject* module, PyObject* base = nullptr, const PyMethodDef* sha
         {Py_tp_repr, reinterpret_cast<void*>(S::repr)},
     };
     PyType_Slot* next = slots + 9;
-    if (!Closed) {
+    if constexpr (!Closed) {
         *next++ = {Py_tp_new, reinterpret_cast<void*>(S::create)};
         *next++ = {Py_tp_init, reinterpret_cast<void*>(S::init)};
     }
+    if (called) *next++ = {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)};
     for (const PyType_Slot* extra = info.extra; extra && extra->slot; ++extra) *next++ = *extra;
-    constexpr unsigned flags = Closed ? Py_TPFLAGS_DISALLOW_INSTANTIATION : Py_TPFLAGS_BASETYPE;
+    constexpr unsigned flags = (Closed ? Py_TPFLAGS_DISALLOW_INSTANTIATION : Py_TPFLAGS_BASETYPE) |
+                               (called ? Py_TPFLAGS_HAVE_VECTORCALL : 0);
     using H = typename HeadOf<T>::Type;
     // Python 3.14 refuses an immutable type whose base is not, as classes made in Python are.
     constexpr unsigned mutability =
@@ -180,7 +201,8 @@ Ref make_type(PyObject* module, PyObject* base = nullptr, const PyMethodDef* sha
     PyType_Spec spec = {info.name, sizeof(H) + sizeof(T), 0, (kTypeFlags & ~mutability) | flags,
                         slots};
     Ref type = Ref::steal(PyType_FromModuleAndSpec(module, &spec, base));
-    if (type && !Closed) reinterpret_cast<PyTypeObject*>(type.get())->tp_vectorcall = S::vectorcall;
+    if constexpr (!Closed)
+        if (type) reinterpret_cast<PyTypeObject*>(type.get())->tp_vectorcall = S::vectorcall;
     return type;
 }
 
@@ -188,14 +210,15 @@ Ref make_type(PyObject* module, PyObject* base = nullptr, const PyMethodDef* sha
 template <class T>
 Ref make_abstract_type(PyObject* module) {
     const TypeInfo& info = T::kType;
-    PyType_Slot slots[] = {
+    PyType_Slot slots[12] = {
         {Py_tp_doc, const_cast<char*>(info.doc)},
         {Py_tp_methods, info.methods},
         {Py_tp_getset, info.getset},
         {Py_tp_members, members<typename HeadOf<T>::Type>()},
         {Py_tp_traverse, reinterpret_cast<void*>(Slots<T>::traverse)},
-        {0, nullptr},
     };
+    PyType_Slot* next = slots + 5;
+    for (const PyType_Slot* extra = info.extra; extra && extra->slot; ++extra) *next++ = *extra;
     constexpr unsigned flags = Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION;
     PyType_Spec spec = {info.name, sizeof(Head) + sizeof(T), 0, kTypeFlags | flags, slots};
     return Ref::steal(PyType_FromModuleAndSpec(module, &spec, nullptr));

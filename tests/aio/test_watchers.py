@@ -103,8 +103,10 @@ def test_watchers_do_not_decide_when_it_ends(ours, spin):
     # None are active, and the loop runs until it is stopped.
     read, write = os.pipe()
     ours.add_reader(read, ours.stop)
-    threading.Thread(target=os.write, args=(write, b"x")).start()
+    thread = threading.Thread(target=os.write, args=(write, b"x"))
+    thread.start()
     ours.run_forever()
+    thread.join()
     ours.remove_reader(read)
     os.close(read)
     os.close(write)
@@ -281,3 +283,208 @@ def test_busy_coroutines_do_not_starve_watchers(ours):
                 await asyncio.sleep(0)
 
     ours.run_until_complete(main())
+
+
+# The context
+
+
+def values(ours, watcher):
+    """The variable in each call of a watcher, until it has been called twice."""
+    seen = []
+
+    def fire(same, revents):
+        assert same is watcher
+        seen.append(VARIABLE.get())
+        VARIABLE.set(f"call {len(seen)}")
+        if len(seen) == 2:
+            ours.stop()
+
+    watcher.callback = fire
+    assert watcher.callback is fire
+    return seen
+
+
+def test_context_is_that_of_start(ours):
+    watcher = ours.ev.timer(0.0, 0.0001, print)
+    seen = values(ours, watcher)
+    VARIABLE.set("made")
+    contextvars.copy_context().run(lambda: (VARIABLE.set("started"), watcher.start()))
+    VARIABLE.set("later")
+    ours.run_forever()
+    watcher.stop()
+    assert seen == ["started", "call 1"]  # it is the watcher's own
+    assert VARIABLE.get() == "later"
+    assert watcher.callback.__name__ == "fire"
+
+
+def test_context_is_taken_anew_at_each_start(ours):
+    watcher = ours.ev.timer(0.0, 0.0001, print)
+    for value in ("one", "two"):
+        VARIABLE.set(value)
+        seen = values(ours, watcher)
+        with watcher:
+            VARIABLE.set("later")
+            ours.run_forever()
+        assert seen == [value, "call 1"]
+        watcher.stop()
+        watcher.set(0.0, 0.0001)
+
+
+def test_context_of_reset_and_once(ours):
+    seen = []
+
+    def fire(watcher, revents):
+        seen.append(VARIABLE.get())
+        watcher.stop()
+        ours.stop()
+
+    VARIABLE.set("reset")
+    timer = ours.ev.timer(1000.0, 0.0001, fire)
+    timer.reset()
+    VARIABLE.set("later")
+    ours.run_forever()
+    VARIABLE.set("periodic")
+    periodic = ours.ev.periodic(0.0, 0.001, fire)
+    periodic.reset()
+    VARIABLE.set("later")
+    ours.run_forever()
+    VARIABLE.set("once")
+    ours.ev.once(None, 0, 0.0, fire)
+    VARIABLE.set("later")
+    ours.run_forever()
+    assert seen == ["reset", "periodic", "once"]
+
+
+def test_context_of_tasks(ours):
+    async def main(name):
+        VARIABLE.set(name)
+        called = ours.create_future()
+        with ours.ev.timer(
+            0.0, 0.0, lambda w, revents: called.set_result((VARIABLE.get(), VARIABLE.set("w")))
+        ):
+            assert (await called)[0] == name
+        assert VARIABLE.get() == name
+
+    async def both():
+        await asyncio.gather(main("one"), main("two"))
+
+    ours.run_until_complete(both())
+
+
+def test_callback_replaced_keeps_its_context(ours):
+    seen = []
+    VARIABLE.set("start")
+    with ours.ev.timer(0.0, 0.0, print) as watcher:
+        VARIABLE.set("later")
+        watcher.callback = lambda w, revents: (seen.append(VARIABLE.get()), ours.stop())
+        ours.run_forever()
+    assert seen == ["start"]
+
+
+def test_restarted_and_replaced_in_its_callback(ours, spin):
+    seen = []
+
+    def first(watcher, revents):
+        seen.append(VARIABLE.get())
+        VARIABLE.set("first")
+        watcher.set(0.0, 0.0)
+        watcher.start()
+        watcher.callback = second
+
+    def second(watcher, revents):
+        seen.append(VARIABLE.get())
+        ours.stop()
+
+    VARIABLE.set("start")
+    watcher = ours.ev.timer(0.0, 0.0, first)
+    watcher.start()
+    ours.run_forever()
+    assert seen == ["start", "first"]
+
+
+def test_invoked_within_itself(ours):
+    seen = []
+
+    def fire(watcher, revents):
+        seen.append(VARIABLE.get())
+        VARIABLE.set("inner")
+        if len(seen) == 1:
+            watcher.invoke(revents)
+            assert VARIABLE.get() == "inner"
+            ours.stop()
+
+    VARIABLE.set("start")
+    with ours.ev.timer(0.0, 0.0, fire):
+        VARIABLE.set("later")
+        ours.run_forever()
+    assert seen == ["start", "inner"]
+
+
+def test_what_is_reported_is_the_callback_itself(ours, errors):
+    def failing(watcher, revents):
+        ours.stop()
+        raise ZeroDivisionError
+
+    with ours.ev.timer(0.0, 0.0, failing):
+        ours.run_forever()
+    assert "failing" in errors[0]["message"]
+
+
+def test_a_plain_loop_has_no_contexts():
+    seen = []
+    loop = pyev.Loop()
+    with loop:
+        VARIABLE.set("start")
+        watcher = loop.timer(0.0, 0.0, lambda w, revents: seen.append(VARIABLE.get()))
+        watcher.start()
+        VARIABLE.set("later")
+        loop.start()
+    assert seen == ["later"]
+
+
+# What a Prepare watcher schedules
+
+
+@pytest.mark.parametrize("how", ["call_soon", "call_later", "call_at", "stop", "ev.stop", "thread"])
+def test_a_prepare_watcher_ends_the_wait_it_comes_before(ours, how):
+    def prepare(watcher, revents):
+        watcher.stop()
+        if how == "call_soon":
+            ours.call_soon(ours.stop)
+        elif how == "call_later":
+            ours.call_later(0.001, ours.stop)
+        elif how == "call_at":
+            ours.call_at(0, ours.stop)
+        elif how == "thread":
+            ours.call_soon_threadsafe(ours.stop)
+        else:
+            (ours if how == "stop" else ours.ev).stop()
+
+    late = ours.call_later(1000, int)
+    with ours.ev.prepare(prepare):
+        ours.run_forever()
+    late.cancel()
+
+
+# Signals
+
+
+def test_a_signal_handler_and_a_watcher_of_one_signal(ours):
+    seen = []
+
+    def saw(what):
+        seen.append(what)
+        ours.call_soon(ours.call_soon, ours.stop)
+
+    watcher = ours.ev.signal(signal.SIGUSR1, lambda w, revents: saw("watcher"))
+    for started, handled in ((True, True), (True, False), (False, True)):
+        seen.clear()
+        if handled:
+            ours.add_signal_handler(signal.SIGUSR1, saw, "handler")
+        else:
+            assert ours.remove_signal_handler(signal.SIGUSR1)
+        (watcher.start if started else watcher.stop)()
+        signal.raise_signal(signal.SIGUSR1)
+        ours.run_forever()
+        assert sorted(seen) == ["handler"] * handled + ["watcher"] * started
+    ours.remove_signal_handler(signal.SIGUSR1)

@@ -1,5 +1,6 @@
 """Every kind of watcher: its constructor, its factory, and what it tells."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -58,8 +59,21 @@ with pyev.Loop(pyev.EVFLAG_AUTO | pyev.EVBACKEND_EPOLL, debug=True) as loop:
     assert_type(embed.other, pyev.Loop)
     embed.sweep()
 
-    loop.timer(0, 0)  # type: ignore[call-arg]
-    loop.timer(0, 0, None)  # type: ignore[arg-type]
+    loop.timer(0)  # type: ignore[call-arg]
+    loop.timer(0, 0, 1)  # type: ignore[arg-type]
+    loop.cleanup()  # type: ignore[call-arg]
+
+
+async def awaiting(loop: pyev.Loop) -> None:
+    timer = loop.timer(1.0, 0.0, data="tick")
+    assert_type(timer, pyev.Timer[str])
+    assert_type(await timer, int)
+    async for revents in loop.stat("/etc/passwd"):
+        assert_type(revents, int)
+    first: int = await anext(aiter(loop.async_()))
+    assert_type(await asyncio.wait_for(loop.signal(signal.SIGHUP), first), int)
+    assert_type(await asyncio.gather(timer, loop.once(None, 0, 1.0)), tuple[int, int])
+
 
 pyev.Watcher.start(timer)
 pyev.feed_signal(signal.SIGUSR1)
