@@ -1,9 +1,11 @@
 """EventLoop: its handles, timers, readers, and loops themselves."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
+import socket
 
 from leak_probe import COUNT, Probe, nothing
 
@@ -14,6 +16,9 @@ data = probe.data
 aloop = pyev.new_event_loop()
 aloop.set_exception_handler(lambda loop, context: None)
 read, write = os.pipe()
+ends = socket.socketpair()
+for end in ends:
+    end.setblocking(False)
 probe.involved += [aloop, pyev.EventLoop, aloop.ev, type(aloop.call_soon(nothing, None, 0))]
 
 
@@ -65,6 +70,23 @@ def readers() -> None:
     aloop.remove_writer(write)
 
 
+def operations() -> None:
+    a, b = ends
+    waiting = aloop.sock_recv(a, 1)
+    waiting.send(None)
+    waiting.close()
+    waiting = aloop.sock_recv(a, 1)
+    waiting.send(None)
+    b.send(b"x")
+    turn()
+    turn()
+    with contextlib.suppress(StopIteration):
+        waiting.send(None)
+    aloop.sock_sendall(a, b"x" * 100_000).close()
+    with contextlib.suppress(TypeError):
+        aloop.sock_recv(a, "x").send(None)  # type: ignore[arg-type]
+
+
 def signals() -> None:
     aloop.add_signal_handler(signal.SIGUSR1, nothing, data, 0)
     aloop.remove_signal_handler(signal.SIGUSR1)
@@ -107,11 +129,13 @@ for way in (loops, loops_dropped, in_debug_mode):
     for _ in range(2000):
         way()
     gc.collect()
-for way in (soon, later, refused, readers):
+for way in (soon, later, refused, readers, operations):
     probe.run(way.__name__, way)
 for way in (signals, tasks, in_debug_mode, loops, loops_dropped):
     probe.run(way.__name__, way, COUNT // 20)
 aloop.close()
 os.close(read)
 os.close(write)
+for end in ends:
+    end.close()
 probe.end()
