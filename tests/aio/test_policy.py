@@ -92,7 +92,7 @@ def test_install(script):
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="child watchers went with Python 3.14")
 def test_child_watchers_of_the_policy(script):
-    """The one a program chose is attached to our loop, as to asyncio's."""
+    """One that a program chose is attached to our loop, and does no harm there."""
     script("""
     import asyncio, warnings
     warnings.simplefilter("ignore", DeprecationWarning)
