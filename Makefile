@@ -9,11 +9,12 @@ bin = .venv/bin
 pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
-.PHONY: help run build dev test conformance lint format asan bench docs clean
+.PHONY: help run build dev test conformance ecosystem lint format asan bench docs clean
 help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
 	@echo "make conformance  CPython's own tests of asyncio, on our event loop and on others"
+	@echo 'make ecosystem  the own tests of aiohttp, anyio, uvicorn and websockets, on our event loop'
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too'
 	@echo 'make lint     formatting, style, types and layers'
 	@echo 'make format   let the formatters have their way'
@@ -44,6 +45,10 @@ conformance:
 	@$(environment) .venv test --testsuite
 	@$(environment) .venv-loops loops --no-pyev
 	@$(bin)/python tools/conformance.py --peers .venv-loops/bin/python $(ARGS)
+
+ecosystem:
+	@$(environment) .venv-ecosystem
+	@.venv-ecosystem/bin/python tools/ecosystem/run.py $(ARGS)
 
 faults:
 	@$(environment) .venv test
@@ -76,6 +81,6 @@ docs:
 	@NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict $(ARGS)
 
 clean:
-	rm -rf build dist site .venv .venv-asan .venv-bench .venv-loops
+	rm -rf build dist site .venv .venv-asan .venv-bench .venv-ecosystem .venv-loops
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,6 @@ the list has to be true. The exit status is 1 if any counts.
 """
 
 import argparse
-import asyncio
 import contextlib
 import fnmatch
 import importlib
@@ -32,6 +31,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
+
+from in_place.sitecustomize import put_in_place
 
 HERE = Path(__file__).resolve()
 KNOWN = HERE.with_name("conformance_known.toml")
@@ -58,26 +59,6 @@ Found = dict[str, tuple[str, str]]
 def loop_class(name: str) -> Any:
     module, attribute = LOOPS[name]
     return getattr(importlib.import_module(module), attribute)
-
-
-def put_in_place(base: Any) -> None:
-    """Everything in asyncio that makes or names a SelectorEventLoop."""
-    import asyncio.unix_events as unix
-
-    class SelectorEventLoop(base):  # type: ignore[misc]
-        def __init__(self, selector: Any = None) -> None:
-            super().__init__()
-            if selector is not None:
-                selector.close()
-
-    SelectorEventLoop.__module__ = "asyncio.unix_events"
-    for module in (asyncio, unix):
-        for name in ("SelectorEventLoop", "_UnixSelectorEventLoop", "EventLoop"):
-            if hasattr(module, name):
-                setattr(module, name, SelectorEventLoop)
-        for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
-            if name in vars(module):
-                vars(module)[name]._loop_factory = SelectorEventLoop
 
 
 class Result(unittest.TestResult):

@@ -1,0 +1,1 @@
+"""Another event loop in the place of asyncio's; see sitecustomize.py."""
