@@ -38,18 +38,14 @@ class Follower:
                 transport.abort()
 
     async def follow(self, ev: pyev.Loop, file: BinaryIO) -> None:
-        """A watcher's callback sets an Event that a coroutine waits for."""
-        changed = asyncio.Event()
-        with ev.stat(file.name, 0.1, lambda watcher, revents: changed.set()):
-            file.seek(0, os.SEEK_END)
-            while True:
-                await changed.wait()
-                changed.clear()
-                if os.fstat(file.fileno()).st_size < file.tell():
-                    file.seek(0)  # It was begun anew.
-                self.send(file.read())
+        """A watcher without a callback is awaited."""
+        file.seek(0, os.SEEK_END)
+        async for _ in ev.stat(file.name, 0.1):
+            if os.fstat(file.fileno()).st_size < file.tell():
+                file.seek(0)  # It was begun anew.
+            self.send(file.read())
 
-    # Or a callback does it all: it is called by the loop, between the tasks.
+    # One with a callback calls it, on the loop, between the tasks.
 
     def tick(self, watcher: pyev.Periodic, revents: int) -> None:
         self.send(time.strftime("-- %H:%M:%S --\n").encode())
@@ -132,14 +128,9 @@ async def client(reader: asyncio.StreamReader) -> tuple[int, int]:
 
 async def ended(pid: int) -> int:
     """The exit status of a child, of which asyncio need not know."""
-    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def exited(watcher: pyev.Child, revents: int) -> None:
-        watcher.stop()
-        future.set_result(os.waitstatus_to_exitcode(watcher.rstatus))
-
-    with watchers().child(pid, False, exited):
-        return await future
+    child = watchers().child(pid, False)
+    await child
+    return os.waitstatus_to_exitcode(child.rstatus)
 
 
 async def demonstrate() -> None:
