@@ -315,6 +315,28 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
+    # Names.
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """Look a host up, as socket.getaddrinfo() does, without blocking: in a thread.
+
+        A numeric address needs no looking up, and no thread. Raises socket.gaierror.
+        """
+        if not self._debug and _is_numeric(host) and isinstance(port, int | None):
+            return socket.getaddrinfo(host, port, family, type, proto, flags)
+        return await super().getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
+
     # Sockets, as far as it is per connection.
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
@@ -505,6 +527,18 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             self._exchange_handler(sig, before)
         watcher.stop()
         return True
+
+
+def _is_numeric(host: object) -> bool:
+    """Whether a host is an address that nobody has to be asked about."""
+    if not isinstance(host, str):
+        return False
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _is_plain(sock: Any, *methods: str) -> bool:
