@@ -27,7 +27,9 @@ def test_addresses(
     aloop: asyncio.AbstractEventLoop, host: Any, port: Any, options: dict[str, Any]
 ) -> None:
     async def main() -> Any:
-        return await aloop.getaddrinfo(host, port, **options)
+        found = await aloop.getaddrinfo(host, port, **options)
+        await aloop.shutdown_default_executor()
+        return found
 
     assert aloop.run_until_complete(main()) == socket.getaddrinfo(host, port, **options)
 
@@ -38,7 +40,10 @@ def test_addresses(
 )
 def test_refused(aloop: asyncio.AbstractEventLoop, host: str, options: dict[str, Any]) -> None:
     async def main() -> None:
-        await aloop.getaddrinfo(host, 80, **options)
+        try:
+            await aloop.getaddrinfo(host, 80, **options)
+        finally:
+            await aloop.shutdown_default_executor()
 
     with pytest.raises((OSError, UnicodeError)) as expected:
         socket.getaddrinfo(host, 80, **options)
@@ -61,6 +66,8 @@ def test_name_of_an_address(aloop: asyncio.AbstractEventLoop) -> None:
     flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
     async def main() -> Any:
-        return await aloop.getnameinfo(("127.0.0.1", 80), flags)
+        found = await aloop.getnameinfo(("127.0.0.1", 80), flags)
+        await aloop.shutdown_default_executor()
+        return found
 
     assert aloop.run_until_complete(main()) == ("127.0.0.1", "80")
