@@ -365,8 +365,7 @@ async def test_interleaved(net, refusing):
     )
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
-@pytest.mark.asyncio_fails("the race is not ready for it", strict=False, run=False)
+@pytest.mark.skipif(sys.version_info < (3, 13, 1), reason="asyncio's race was not ready for it")
 async def test_eager_tasks(net, silent, refusing):
     listener = net.listener()
     net.loop.set_task_factory(asyncio.eager_task_factory)

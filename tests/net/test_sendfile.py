@@ -76,7 +76,7 @@ async def test_more_than_there_is(connect, net, file):
     reading = asyncio.ensure_future(peer.read(10))
     position = file.tell()
     assert await net.loop.sendfile(protocol.transport, file, SIZE + 100, 10) == 0
-    assert file.tell() == position
+    assert file.tell() in (position, SIZE + 100)  # asyncio until and since 3.14
     reading.cancel()
 
 
