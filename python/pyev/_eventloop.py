@@ -304,6 +304,10 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         await transp._make_empty_waiter()
         try:
             return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        except OSError as error:
+            if transp.is_closing():
+                raise ConnectionError("Connection is closed by peer") from error
+            raise
         finally:
             transp._reset_empty_waiter()
             if reading:

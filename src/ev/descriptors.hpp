@@ -40,6 +40,11 @@ class Descriptors {
     // last poll, or at `all`. OSError when one that libev itself needs is gone.
     [[nodiscard]] bool check(bool all);
 
+    // A descriptor is about to be closed: whoever still watches it is told before the next poll.
+    void closing(int fd) {
+        if (static_cast<size_t>(fd) < entries_.size() && entries_[fd].head) note_change(fd);
+    }
+
     // libev itself is about to change what the backend watches.
     void note_own_change() { own_changed_ = true; }
 

@@ -325,6 +325,7 @@ void Transport::close_descriptor() {
     if (loop_) {
         loop()->transports().remove(fd, object());
         loop()->poll_next();
+        if (lends && !loop()->closed()) loop()->loop()->descriptors().closing(fd);
     }
     if (socket_) {
         Ref closed = Ref::steal(PyObject_CallMethod(socket_.get(), "close", nullptr));

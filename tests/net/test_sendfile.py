@@ -153,6 +153,18 @@ async def test_peer_gone(connect, net, file):
     net.reports.clear()
 
 
+@pytest.mark.asyncio_fails("waits for a descriptor that is closed", run=False)
+@pytest.mark.parametrize("end", ["abort", "close"])
+async def test_ended_meanwhile(connect, net, file, end):
+    protocol, peer = await connect(small=True)
+    sending = asyncio.ensure_future(net.loop.sendfile(protocol.transport, file))
+    await peer.read(10_000)
+    getattr(protocol.transport, end)()
+    with pytest.raises(ConnectionError, match="closed by peer"):
+        await sending
+    await protocol.lost()
+
+
 async def test_closed_transport(connect, net, file):
     protocol, peer = await connect()
     protocol.transport.close()
