@@ -193,7 +193,7 @@ Ref LoopBase::call_soon(py::Args args) { return soon("call_soon", args, false); 
 
 Ref LoopBase::call_soon_threadsafe(py::Args args) {
     Ref handle = soon("call_soon_threadsafe", args, true);
-    if (handle && running_) loop()->wake();
+    if (handle) end_poll();
     return handle;
 }
 
@@ -233,7 +233,7 @@ Ref LoopBase::add_callback(PyObject* handle) {
         return py::raise(PyExc_TypeError, "an asyncio.Handle is required, not '%.200s'",
                          Py_TYPE(handle)->tp_name);
     if (!handles().cancelled(handle) && !ready_.push(handle)) return {};
-    if (running_) loop()->wake();
+    end_poll();
     return Ref::none();
 }
 
@@ -314,7 +314,10 @@ bool LoopBase::poll_events(bool block) {
         }
     }
     since_poll_ = 0;
-    return loop()->run(block ? EVRUN_ONCE : EVRUN_NOWAIT);
+    polling_ = true;
+    bool done = loop()->run(block ? EVRUN_ONCE : EVRUN_NOWAIT);
+    polling_ = false;
+    return done;
 }
 
 bool LoopBase::turn() {
@@ -365,7 +368,7 @@ Ref LoopBase::stop() {
 }
 
 Ref LoopBase::wake() {
-    if (running_) loop()->wake();
+    end_poll();
     return Ref::none();
 }
 

@@ -154,6 +154,10 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool run_callback(PyObject* handle);
     [[nodiscard]] bool run_transport(PyObject* transport, unsigned what);
     [[nodiscard]] bool flush();
+    // Something was queued, from whatever thread. The loop's own sees it before it polls again.
+    void end_poll() {
+        if (running_ && (polling_ || !in_turn())) loop()->wake();
+    }
     void disarm();
     bool driving() const { return loop()->driver() == this; }
     void shut();
@@ -167,6 +171,7 @@ class LoopBase : private ev::Driver {
     bool running_ = false;
     bool own_clock_ = true;  // nobody has put another `time` in place
     bool poll_ = false;      // the next turn polls
+    bool polling_ = false;   // or calling watchers
     unsigned since_poll_ = 0;
     uint32_t turn_number_ = 0;
     double armed_ = 0;  // what timer_ waits for, when it is active
