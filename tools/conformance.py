@@ -269,7 +269,7 @@ class Verdict:
                 self.untrue.append(name)
             elif outcome not in BAD:
                 continue
-            elif listed and outcome == "failed":
+            elif listed:
                 self.listed.append(name)
             elif standard.get(name, ("",))[0] in BAD:
                 self.shared.append(name)

@@ -3,6 +3,7 @@
 """The Python half of pyev.EventLoop: what runs per loop or per connection, never per callback."""
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import io
@@ -35,8 +36,11 @@ _T = TypeVar("_T")
 
 # Python 3.14 deprecates the public one.
 _iscoroutinefunction = getattr(coroutines, "_iscoroutinefunction", coroutines.iscoroutinefunction)
-_NAMED_FAMILIES = [socket.AF_INET, *([socket.AF_INET6] if base_events._HAS_IPv6 else [])]
 
+# Since Python 3.14, asyncio moves a file's position even when nothing was sent.
+_SENDFILE_ALWAYS_SEEKS = SelectorEventLoop._sock_sendfile_update_filepos.__code__.co_argcount == 3
+
+_NAMED_FAMILIES = [socket.AF_INET, *([socket.AF_INET6] if base_events._HAS_IPv6 else [])]
 
 _ThreadedChildWatcher = getattr(
     unix_events, "_ThreadedChildWatcher" if sys.version_info >= (3, 14) else "ThreadedChildWatcher"
@@ -397,6 +401,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         finally:
             if sent:
                 os.lseek(source, offset + sent, os.SEEK_SET)
+            elif _SENDFILE_ALWAYS_SEEKS:
+                with contextlib.suppress(OSError):  # of what was refused
+                    os.lseek(source, offset, os.SEEK_SET)
 
     # Child processes.
 
