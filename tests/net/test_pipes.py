@@ -4,6 +4,7 @@ import asyncio
 import os
 import pty
 import socket
+import sys
 import tty
 
 import pytest
@@ -233,6 +234,9 @@ async def test_writer_is_gone(net, pipe):
     assert reading.data == b"last"
 
 
+@pytest.mark.asyncio_fails(
+    "has no is_reading() for pipes, in early 3.11", when=sys.version_info < (3, 11, 7), strict=False
+)
 async def test_paused(net, pipe):
     read, write = pipe
     reading = await reader(net, read)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -107,6 +108,9 @@ async def test_paused(connect, net, make):
     await protocol.called("data")
 
 
+@pytest.mark.asyncio_fails(
+    "reads all the same, in early 3.11", when=sys.version_info < (3, 11, 7), strict=False
+)
 @both
 async def test_paused_in_connection_made(connect, net, make):
     class Pausing(make):
