@@ -6,7 +6,7 @@ import sys
 import pyev
 
 loop = pyev.Loop()
-program = "import sys; print('hello from the child'); sys.exit(3)"
+program = r"import os, sys; os.write(1, b'hello from the child\n'); sys.exit(3)"
 
 
 def exited(watcher: pyev.Child, revents: int) -> None:
