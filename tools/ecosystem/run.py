@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,18 @@ def pip(*arguments: str) -> None:
     call(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
 
 
+def debian_mirror() -> str:
+    """Where this system gets Debian's packages from."""
+    lists = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    text = "\n".join(file.read_text() for file in lists if file.is_file())
+    found = re.search(
+        r"^(?:URIs:|deb\b).*?(https?://\S+/debian/?)(?=\s)", text + "\n", re.MULTILINE
+    )
+    if found is None:
+        raise OSError("no mirror of Debian in /etc/apt/sources.list")
+    return found[1]
+
+
 def download_from_debian(folder: Path, package: str, version: str, release: str) -> None:
     """By apt, as any user, with lists of its own: nothing of the system's is touched."""
     if not shutil.which("apt-get"):
@@ -75,7 +88,7 @@ def download_from_debian(folder: Path, package: str, version: str, release: str)
         (folder / part).mkdir(parents=True, exist_ok=True)
     sources = folder / "sources.list"
     # Trusted because the archive's hash is looked at afterwards.
-    sources.write_text(f"deb-src [trusted=yes] http://deb.debian.org/debian {release} main\n")
+    sources.write_text(f"deb-src [trusted=yes] {debian_mirror()} {release} main\n")
     options = {
         "Dir::Etc::SourceList": sources,
         "Dir::Etc::SourceParts": "/dev/null",
