@@ -95,7 +95,7 @@ static bool add_type(PyObject* module, State& state) {
     if constexpr (!std::is_same_v<T, ev::Loop>)
         base = reinterpret_cast<PyObject*>(state.type<ev::Watcher>());
     const PyMethodDef* shared = base ? ev::Watcher::kType.methods : nullptr;
-    Ref type = py::make_type<T, Closed>(module, base, shared);
+    Ref type = py::make_type<T, Closed>(module, base, {shared});
     if (!type || PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type.get())) < 0)
         return false;
     state.types[ev::Types::index<T>()] = type;

@@ -257,8 +257,7 @@ bool LoopBase::run_handle(PyObject* handle) {
 
 bool LoopBase::run_callback(PyObject* handle) {
     if (handles().run(handle)) return true;
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-        return false;
+    if (py::ends_program()) return false;
     Ref error = Ref::steal(py::take_raised());
     return static_cast<bool>(
         Ref::steal(PyObject_CallMethod(object(), "_report_handle", "OO", handle, error.get())));
@@ -413,7 +412,6 @@ bool LoopBase::signalled(Driver* driver, int signum) {
 bool LoopBase::wake_operation(PyObject* handle) {
     if (handles().is_handle(handle)) return false;
     push(handle);
-    loop()->wake();  // it may be about to poll
     return true;
 }
 

@@ -104,9 +104,7 @@ static PyObject* accept_connections(PyObject* module, PyObject* const* values, P
         parts.peer = &peer;
         if (welcome(state, parts, factory)) continue;
         ::close(connection);
-        if (PyErr_ExceptionMatches(PyExc_SystemExit) ||
-            PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-            return nullptr;
+        if (py::ends_program()) return nullptr;
         Ref error = Ref::steal(py::take_raised());
         if (!py::call_method(loop->object(), state.name(Name::_welcome_failed), error.get()))
             return nullptr;

@@ -78,65 +78,18 @@ bool WritePipeTransport::ready(int revents) {
     return error && force_close(error.get());
 }
 
-static PyMethodDef read_methods[] = {
-    py::onearg<&Stream::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
---
-
-Hand the pipe over to another protocol. asyncio: BaseTransport.set_protocol.)"),
-    py::noargs<&Stream::close>("close", R"(close($self, /)
---
-
-Stop reading and close. asyncio: BaseTransport.close.)"),
-    {nullptr, nullptr, 0, nullptr},
-};
-
 static PyMethodDef write_methods[] = {
-    py::onearg<&Stream::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
---
-
-Hand the pipe over to another protocol. asyncio: BaseTransport.set_protocol.)"),
-    py::noargs<&Stream::close>("close", R"(close($self, /)
---
-
-Close, after what is written is sent. asyncio: BaseTransport.close.)"),
-    py::onearg<&Stream::write>("write", R"(write($self, data, /)
---
-
-Send bytes: at the end of this turn of the loop, with whatever else is written in it.
-
-data: bytes, bytearray or memoryview; what can change is copied. Raises TypeError for anything else.
-asyncio: WriteTransport.write.)"),
-    py::onearg<&Stream::writelines>("writelines", R"(writelines($self, list_of_data, /)
---
-
-Send each of an iterable of bytes. asyncio: WriteTransport.writelines.)"),
     py::noargs<&WritePipeTransport::write_eof>("write_eof", R"(write_eof($self, /)
 --
 
 The same as close(): that is how a pipe tells its end. asyncio: WriteTransport.write_eof.)"),
-    py::noargs<&Stream::can_write_eof>("can_write_eof", R"(can_write_eof($self, /)
---
-
-True. asyncio: WriteTransport.can_write_eof.)"),
-    py::fast<&Stream::set_write_buffer_limits>(
-        "set_write_buffer_limits", R"(set_write_buffer_limits($self, high=None, low=None)
---
-
-How many unsent bytes pause the protocol, and how few resume it.
-
-Raises ValueError unless high >= low >= 0. asyncio: WriteTransport.set_write_buffer_limits.)"),
-    py::noargs<&Stream::get_write_buffer_size>("get_write_buffer_size",
-                                               R"(get_write_buffer_size($self, /)
---
-
-How many written bytes the kernel has refused so far. asyncio: WriteTransport.get_write_buffer_size.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
 const py::TypeInfo ReadPipeTransport::kType = {
     "pyev.ReadPipeTransport",
     "The end of a pipe that is read. asyncio: ReadTransport.",
-    read_methods,
+    Stream::kMethods,
     Flow::kAttributes,
 };
 
@@ -148,11 +101,12 @@ const py::TypeInfo WritePipeTransport::kType = {
 };
 
 Ref ReadPipeTransport::make_type(PyObject* module, PyObject* bases) {
-    return py::make_type<ReadPipeTransport, true>(module, bases, Flow::kMethods);
+    return py::make_type<ReadPipeTransport, true>(module, bases, {Flow::kMethods});
 }
 
 Ref WritePipeTransport::make_type(PyObject* module, PyObject* bases) {
-    return py::make_type<WritePipeTransport, true>(module, bases, Flow::kMethods);
+    return py::make_type<WritePipeTransport, true>(
+        module, bases, {Stream::kWriteMethods, Stream::kMethods, Flow::kMethods});
 }
 
 }  // namespace pyev::net

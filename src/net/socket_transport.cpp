@@ -46,45 +46,10 @@ Ref SocketTransport::make(State& state, const Parts& parts) {
 }
 
 static PyMethodDef methods[] = {
-    py::onearg<&Stream::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
---
-
-Hand the connection over to another protocol. asyncio: BaseTransport.set_protocol.)"),
-    py::noargs<&Stream::close>("close", R"(close($self, /)
---
-
-Stop reading, send what is written, then close. asyncio: BaseTransport.close.)"),
-    py::onearg<&Stream::write>("write", R"(write($self, data, /)
---
-
-Send bytes: at the end of this turn of the loop, with whatever else is written in it.
-
-data: bytes, bytearray or memoryview; what can change is copied. Raises TypeError for anything else,
-RuntimeError after write_eof(). asyncio: WriteTransport.write.)"),
-    py::onearg<&Stream::writelines>("writelines", R"(writelines($self, list_of_data, /)
---
-
-Send each of an iterable of bytes. asyncio: WriteTransport.writelines.)"),
     py::noargs<&Stream::write_eof>("write_eof", R"(write_eof($self, /)
 --
 
 Tell the other end, after what is written, that no more comes. asyncio: WriteTransport.write_eof.)"),
-    py::noargs<&Stream::can_write_eof>("can_write_eof", R"(can_write_eof($self, /)
---
-
-True. asyncio: WriteTransport.can_write_eof.)"),
-    py::fast<&Stream::set_write_buffer_limits>(
-        "set_write_buffer_limits", R"(set_write_buffer_limits($self, high=None, low=None)
---
-
-How many unsent bytes pause the protocol, and how few resume it.
-
-Raises ValueError unless high >= low >= 0. asyncio: WriteTransport.set_write_buffer_limits.)"),
-    py::noargs<&Stream::get_write_buffer_size>("get_write_buffer_size",
-                                               R"(get_write_buffer_size($self, /)
---
-
-How many written bytes the kernel has refused so far. asyncio: WriteTransport.get_write_buffer_size.)"),
     py::noargs<&Stream::make_empty_waiter>("_make_empty_waiter",
                                            "_make_empty_waiter($self, /)\n--\n\nA future, done "
                                            "when all is sent; no writes until then."),
@@ -101,11 +66,8 @@ const py::TypeInfo SocketTransport::kType = {
 };
 
 Ref SocketTransport::make_type(PyObject* module, PyObject* base) {
-    if (reinterpret_cast<PyTypeObject*>(base)->tp_basicsize !=
-        static_cast<Py_ssize_t>(offsetof(Head, weakrefs)))
-        return py::raise(PyExc_ImportError,
-                         "asyncio's transports have another layout than expected");
-    Ref type = py::make_type<SocketTransport, true>(module, base, Flow::kMethods);
+    Ref type = py::make_type<SocketTransport, true>(
+        module, base, {Stream::kWriteMethods, Stream::kMethods, Flow::kMethods});
     Ref constants = Ref::steal(PyImport_ImportModule("asyncio.constants"));
     Ref modes, mode;
     if (type && constants)

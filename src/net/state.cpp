@@ -10,36 +10,10 @@ namespace pyev::net {
 using py::Ref;
 
 static constexpr const char* kNames[] = {
-    "connection_made",
-    "connection_lost",
-    "data_received",
-    "eof_received",
-    "get_buffer",
-    "buffer_updated",
-    "datagram_received",
-    "error_received",
-    "pause_writing",
-    "resume_writing",
-    "create_future",
-    "set_result",
-    "set_exception",
-    "done",
-    "detach",
-    "getsockname",
-    "getpeername",
-    "send",
-    "sendto",
-    "socket",
-    "sockname",
-    "peername",
-    "_attach",
-    "_detach",
-    "_transport_failed",
-    "_transport_note",
-    "_accept_failed",
-    "_welcome_failed",
+#define PYEV_NAME(name) #name,
+    PYEV_NAMES(PYEV_NAME)
+#undef PYEV_NAME
 };
-static_assert(std::size(kNames) == static_cast<size_t>(Name::count));
 
 static Ref attribute(const char* module, const char* name) {
     Ref found = Ref::steal(PyImport_ImportModule(module));

@@ -12,38 +12,22 @@
 
 namespace pyev::net {
 
-// Methods of protocols, loops, servers and futures, by their own names.
+// Methods of protocols, loops, servers and futures, and keys of their extra information.
+// clang-format off
+#define PYEV_NAMES(X) \
+    X(connection_made) X(connection_lost) X(data_received) X(eof_received) X(get_buffer) \
+    X(buffer_updated) X(datagram_received) X(error_received) X(pause_writing) \
+    X(resume_writing) X(create_future) X(set_result) X(set_exception) X(done) X(detach) \
+    X(getsockname) X(getpeername) X(sendto) X(socket) X(sockname) X(peername) X(_attach) \
+    X(_detach) X(_transport_failed) X(_transport_note) X(_accept_failed) X(_welcome_failed)
+
 enum class Name {
-    connection_made,
-    connection_lost,
-    data_received,
-    eof_received,
-    get_buffer,
-    buffer_updated,
-    datagram_received,
-    error_received,
-    pause_writing,
-    resume_writing,
-    create_future,
-    set_result,
-    set_exception,
-    done,
-    detach,
-    getsockname,
-    getpeername,
-    send,
-    sendto,
-    socket,
-    sockname,
-    peername,
-    _attach,
-    _detach,
-    _transport_failed,
-    _transport_note,
-    _accept_failed,
-    _welcome_failed,
+#define PYEV_NAME(name) name,
+    PYEV_NAMES(PYEV_NAME)
+#undef PYEV_NAME
     count,
 };
+// clang-format on
 
 class State : public aio::State {
  public:

@@ -22,23 +22,17 @@ static constexpr ssize_t kReadAhead = 128 * 1024;
 // makes 7 GiB/s of 1.5 between two ends of one loop, and leaves the others their turn.
 static constexpr uint32_t kPerTurn = 128 * 1024;
 
-bool Stream::open(const Parts& parts) {
-    loop_ = Ref::borrow(parts.loop->object());
-    protocol_ = Ref::borrow(parts.protocol);
-    return learn_protocol() && Transport::open(parts);
-}
+bool Stream::open(const Parts& parts) { return learn(parts.protocol) && Transport::open(parts); }
 
-bool Stream::learn_protocol() {
-    auto* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
-    int buffered =
-        state ? PyObject_IsInstance(protocol_.get(), state->buffered_protocol.get()) : -1;
+bool Stream::learn(PyObject* protocol) {
+    State* state = this->state();
+    int buffered = state ? PyObject_IsInstance(protocol, state->buffered_protocol.get()) : -1;
     buffered_ = buffered > 0;
     return buffered >= 0;
 }
 
 Ref Stream::set_protocol(PyObject* protocol) {
-    protocol_ = Ref::borrow(protocol);
-    return learn_protocol() ? Ref::none() : Ref();
+    return learn(protocol) ? Transport::set_protocol(protocol) : Ref();
 }
 
 // Reading.
@@ -176,7 +170,7 @@ bool Stream::append(PyObject* data) {
             Ref rest = Ref::steal(PyBytes_FromStringAndSize(static_cast<char*>(view.buf) + sent,
                                                             static_cast<Py_ssize_t>(size - sent)));
             done = rest && queue_.push(rest.get());
-            if (done && direct) watch(watched() | EV_WRITE);
+            if (done && direct) wait_to_write();
         }
     }
     PyBuffer_Release(&view);
@@ -207,22 +201,28 @@ size_t Stream::allowance() {
     return left_;
 }
 
+// One system call, for no more than is allowed. What the kernel has no room for is not `sent`.
+bool Stream::hand_over(const iovec* vectors, int count, size_t& sent) {
+    loop()->poll_next();
+    ssize_t result = device().write(fd(), vectors, count);
+    if (result < 0 && !again(errno)) return write_failed(errno);
+    sent = result < 0 ? 0 : static_cast<size_t>(result);
+    left_ -= static_cast<uint32_t>(std::min<size_t>(sent, left_));
+    return true;
+}
+
 // Sends what the kernel takes.
 bool Stream::send() {
     constexpr int kVectors = 256;
     iovec vectors[kVectors];
-    loop()->poll_next();
     while (!queue_.empty()) {
-        size_t most = allowance(), bytes;
-        if (!most) return watch(watched() | EV_WRITE), true;
-        int count = queue_.peek(vectors, kVectors, most, bytes);
-        ssize_t sent = device().write(fd(), vectors, count);
-        if (sent < 0)
-            return again(errno) ? (watch(watched() | EV_WRITE), true) : write_failed(errno);
-        queue_.consume(static_cast<size_t>(sent));
-        left_ -= static_cast<uint32_t>(std::min<size_t>(static_cast<size_t>(sent), left_));
-        if (static_cast<size_t>(sent) < bytes) {
-            watch(watched() | EV_WRITE);
+        size_t bytes = 0, sent = 0;
+        int count = queue_.peek(vectors, kVectors, allowance(), bytes);
+        if (count && !hand_over(vectors, count, sent)) return false;
+        if (lost_) return true;
+        queue_.consume(sent);
+        if (!count || sent < bytes) {
+            wait_to_write();
             return true;
         }
     }
@@ -230,13 +230,8 @@ bool Stream::send() {
 }
 
 bool Stream::send_now(const char* data, size_t size, size_t& sent) {
-    loop()->poll_next();
     iovec vector = {const_cast<char*>(data), std::min(size, allowance())};
-    ssize_t result = vector.iov_len ? device().write(fd(), &vector, 1) : 0;
-    if (result < 0 && !again(errno)) return write_failed(errno);
-    sent = result < 0 ? 0 : static_cast<size_t>(result);
-    left_ -= static_cast<uint32_t>(std::min<size_t>(sent, left_));
-    return true;
+    return !vector.iov_len || hand_over(&vector, 1, sent);
 }
 
 bool Stream::write_failed(int number) {
@@ -331,13 +326,55 @@ Ref Stream::reset_empty_waiter() {
 
 void Stream::end_empty_waiter(Name method, PyObject* value) {
     if (!empty_waiter_) return;
-    State& state = *static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
-    Ref done = py::call_method(empty_waiter_.get(), state.name(Name::done));
+    Ref done = py::call_method(empty_waiter_.get(), name(Name::done));
     if (done && done.get() == Py_False)
-        done = py::call_method(empty_waiter_.get(), state.name(method), value);
+        done = py::call_method(empty_waiter_.get(), name(method), value);
     if (!done) PyErr_WriteUnraisable(object());
 }
 
 Ref Stream::repr() { return describe(queue_.size()); }
+
+PyMethodDef Stream::kMethods[] = {
+    py::onearg<&Stream::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
+--
+
+Hand the connection over to another protocol. asyncio: BaseTransport.set_protocol.)"),
+    py::noargs<&Stream::close>("close", R"(close($self, /)
+--
+
+Stop reading, send what is written, then close. asyncio: BaseTransport.close.)"),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyMethodDef Stream::kWriteMethods[] = {
+    py::onearg<&Stream::write>("write", R"(write($self, data, /)
+--
+
+Send bytes: at the end of this turn of the loop, with whatever else is written in it.
+
+data: bytes, bytearray or memoryview; what can change is copied. Raises TypeError for anything else,
+RuntimeError after a socket's write_eof(). asyncio: WriteTransport.write.)"),
+    py::onearg<&Stream::writelines>("writelines", R"(writelines($self, list_of_data, /)
+--
+
+Send each of an iterable of bytes. asyncio: WriteTransport.writelines.)"),
+    py::noargs<&Stream::can_write_eof>("can_write_eof", R"(can_write_eof($self, /)
+--
+
+True. asyncio: WriteTransport.can_write_eof.)"),
+    py::fast<&Stream::set_write_buffer_limits>(
+        "set_write_buffer_limits", R"(set_write_buffer_limits($self, high=None, low=None)
+--
+
+How many unsent bytes pause the protocol, and how few resume it.
+
+Raises ValueError unless high >= low >= 0. asyncio: WriteTransport.set_write_buffer_limits.)"),
+    py::noargs<&Stream::get_write_buffer_size>("get_write_buffer_size",
+                                               R"(get_write_buffer_size($self, /)
+--
+
+How many written bytes the kernel has refused so far. asyncio: WriteTransport.get_write_buffer_size.)"),
+    {nullptr, nullptr, 0, nullptr},
+};
 
 }  // namespace pyev::net

@@ -32,6 +32,10 @@ class Stream : public Flow {
         bool pipe;
     };
 
+    // Rows that every type repeats, and those of what can be written.
+    static PyMethodDef kMethods[];
+    static PyMethodDef kWriteMethods[];
+
     template <class F>
     void each_ref(F f) {
         Flow::each_ref(f);
@@ -69,7 +73,7 @@ class Stream : public Flow {
     bool unsent() const { return !queue_.empty(); }
 
  private:
-    [[nodiscard]] bool learn_protocol();
+    [[nodiscard]] bool learn(PyObject* protocol);
     py::Ref read_bytes(ssize_t& size);
     [[nodiscard]] bool read_data();
     [[nodiscard]] bool read_into_protocol();
@@ -77,6 +81,8 @@ class Stream : public Flow {
     [[nodiscard]] bool shut_down();
     [[nodiscard]] bool write_ready();
     size_t allowance();
+    void wait_to_write() { watch(watched() | EV_WRITE); }
+    [[nodiscard]] bool hand_over(const iovec* vectors, int count, size_t& sent);
     [[nodiscard]] bool send();
     [[nodiscard]] bool send_now(const char* data, size_t size, size_t& sent);
     [[nodiscard]] bool shut_write();

@@ -126,7 +126,7 @@ Ref Transport::get_extra() {
     Ref& extra = head()->extra;
     if (!extra) extra = Ref::steal(PyDict_New());
     if (!extra || !kind().socket || filled_) return extra;
-    auto* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
+    State* state = this->state();
     Ref socket = state ? get_socket() : Ref(), wrapped;
     if (socket) wrapped = py::call(state->transport_socket.get(), socket.get());
     bool done = wrapped && keep_extra(state->name(Name::socket), wrapped.get());
@@ -157,7 +157,7 @@ bool Transport::has_peer() {
 // The Python socket around the descriptor, made when somebody asks: from then on it is the owner.
 Ref Transport::get_socket() {
     if (socket_) return socket_;
-    State* state = static_cast<State*>(aio::State::of_type(Py_TYPE(object())));
+    State* state = this->state();
     if (!state) return {};
     PyObject* type = state->socket_type.get();
     if (fd_ < 0) {  // closed: so is the socket
@@ -258,13 +258,8 @@ bool Transport::run_start() {
 
 // The end.
 
-static bool leaves_loop() {
-    return PyErr_ExceptionMatches(PyExc_SystemExit) ||
-           PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
-}
-
 bool Transport::report(const char* message) {
-    if (leaves_loop()) return false;
+    if (py::ends_program()) return false;
     Ref error = Ref::steal(py::take_raised());
     Ref text = Ref::steal(PyUnicode_FromString(message));
     PyObject* protocol = protocol_ ? protocol_.get() : Py_None;
@@ -273,7 +268,7 @@ bool Transport::report(const char* message) {
 }
 
 bool Transport::fatal(const char* message) {
-    if (leaves_loop()) return false;
+    if (py::ends_program()) return false;
     Ref error = Ref::steal(py::take_raised());
     bool told = true;
     // An OSError is what connection_lost() is for, but debug mode logs it.

@@ -97,6 +97,8 @@ class Transport : public aio::Runnable {
         return loop_ ? py::value_of<aio::LoopBase>(loop_.get()) : nullptr;
     }
     bool debug() const { return loop_ && loop()->debug(); }
+    // Also when the connection is lost. Null and an exception at the interpreter's end.
+    State* state() { return static_cast<State*>(aio::State::of_type(Py_TYPE(object()))); }
     PyObject* name(Name name) { return State::of(*loop()).name(name); }
 
     int watched() const { return ev_is_active(&io_) ? io_.events & (EV_READ | EV_WRITE) : 0; }

@@ -27,6 +27,12 @@ template <class... A>
     return {};
 }
 
+// Whether the exception that is set is one that asyncio lets through wherever it is raised.
+inline bool ends_program() {
+    return PyErr_ExceptionMatches(PyExc_SystemExit) ||
+           PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
 // Holds back the error indicator while code runs that may meet errors of its own.
 class ErrorGuard {
  public:

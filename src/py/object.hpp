@@ -163,15 +163,19 @@ inline PyMemberDef* callable_members() {
 constexpr unsigned kTypeFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE;
 
 // T's Python type, as a subclass of `base` when there is one. A Closed one can be neither made nor
-// subclassed from Python. `shared` are the base's methods, repeated: CPython specializes the call
-// of a method only where the object's own type has it.
+// subclassed from Python. `shared` are tables of the base's methods, repeated: CPython specializes
+// the call of a method only where the object's own type has it. The type's own rows go first.
 template <class T, bool Closed = false>
-Ref make_type(PyObject* module, PyObject* base = nullptr, const PyMethodDef* shared = nullptr) {
+Ref make_type(PyObject* module, PyObject* base = nullptr,
+              std::initializer_list<const PyMethodDef*> shared = {}) {
     const TypeInfo& info = T::kType;
     static PyMethodDef methods[48];
     PyMethodDef* row = methods;
-    for (const PyMethodDef* from : {static_cast<const PyMethodDef*>(info.methods), shared})
+    auto add = [&row](const PyMethodDef* from) {
         for (; from && from->ml_name; ++from) *row++ = *from;
+    };
+    add(info.methods);
+    for (const PyMethodDef* table : shared) add(table);
     using S = Slots<T>;
     constexpr bool called = requires { &T::call; };
     PyType_Slot slots[20] = {
