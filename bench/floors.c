@@ -7,20 +7,18 @@
    each: whoever has received it whole sends the next. */
 
 #define _GNU_SOURCE
+#include "floor.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS = 10, EVENTS = 64, ROOM = 256 * 1024, SAMPLES = 100 };
+enum { CONNECTIONS = 10, EVENTS = 64, ROOM = 256 * 1024 };
 
 struct end {
     int fd;
@@ -35,11 +33,6 @@ static int poller;
 static int running; /* clients that are not done */
 static size_t size;
 static char message[ROOM], buffer[ROOM];
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
 
 static void put(int fd, const char *data, size_t length) {
     if (send(fd, data, length, 0) != (ssize_t)length) die("send"); /* the kernel takes a message whole */
@@ -129,64 +122,30 @@ static void connect_datagrams(struct sockaddr_in *address) {
     }
 }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
+static void echo(long turns) { run(turns, stream_ready); }
 
-static double processor(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-static void show(const char *name, const double *rates, int count, const char *after) {
-    printf("\"%s\": [", name);
-    for (int i = 0; i < count; i++) printf("%s%.1f", i ? ", " : "", rates[i]);
-    printf("]%s", after);
-}
+static void exchange(long turns) { run(turns, datagram_ready); }
 
 int main(int argc, char **argv) {
     if (argc != 6) return fprintf(stderr, "floors tcp|unix|udp SIZE FOLDER SAMPLES SECONDS\n"), 2;
     struct sockaddr_in inet = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    void (*ready)(struct end *) = stream_ready;
-    double seconds = atof(argv[5]), wall[SAMPLES], cpu[SAMPLES];
     int samples = atoi(argv[4]);
+    double seconds = atof(argv[5]);
     size = (size_t)atol(argv[2]);
-    if (size < 1 || size > 64 * 1024 || samples < 1 || samples > SAMPLES) return 2;
+    if (size < 1 || size > 64 * 1024) return 2;
     poller = epoll_create1(0);
     memset(message, 'x', size);
+    if (!strcmp(argv[1], "udp")) {
+        connect_datagrams(&inet);
+        return measure(exchange, CONNECTIONS, samples, seconds);
+    }
     if (!strcmp(argv[1], "tcp")) {
         connect_streams(AF_INET, (struct sockaddr *)&inet, sizeof inet);
-    } else if (!strcmp(argv[1], "unix")) {
+    } else {
         struct sockaddr_un local = {.sun_family = AF_UNIX};
         int length = snprintf(local.sun_path, sizeof local.sun_path, "%s/%d", argv[3], (int)getpid());
         if (length >= (int)sizeof local.sun_path) return 2;
         connect_streams(AF_UNIX, (struct sockaddr *)&local, sizeof local);
-    } else {
-        connect_datagrams(&inet);
-        ready = datagram_ready;
     }
-    long turns = 1;
-    for (;; turns *= 2) {
-        double start = now();
-        run(turns, ready);
-        double spent = now() - start;
-        if (spent > seconds / 4) {
-            turns = (long)((double)turns * seconds / spent) + 1;
-            break;
-        }
-    }
-    for (int i = 0; i < samples; i++) {
-        double start = now(), began = processor();
-        run(turns, ready);
-        double round_trips = (double)turns * CONNECTIONS;
-        cpu[i] = round_trips / (processor() - began);
-        wall[i] = round_trips / (now() - start);
-    }
-    printf("{");
-    show("wall", wall, samples, ", ");
-    show("cpu", cpu, samples, "}\n");
-    return 0;
+    return measure(echo, CONNECTIONS, samples, seconds);
 }

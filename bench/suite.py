@@ -18,6 +18,7 @@ from launch import Core, Failed
 
 HERE = pathlib.Path(__file__).parent
 OURS, STANDARD, FLOOR = "pyev", "asyncio", "C"
+TLS_FLOORS = "floors_tls"
 LIMIT = 60.0  # seconds for a process; the longest row takes 5 on the slowest loop
 
 
@@ -127,14 +128,15 @@ def present(names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     return versions, missing
 
 
-def build_floors(folder: pathlib.Path) -> pathlib.Path:
-    program = folder / "floors"
-    source = HERE / "floors.c"
-    command = [os.environ.get("CC", "cc"), "-O2", "-o", str(program), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return program
+def build_floor(name: str, folder: pathlib.Path) -> str:
+    """Compiles one of the programs that are the C column; returns why it cannot be."""
+    command = [os.environ.get("CC", "cc"), "-O2", "-o", str(folder / name), str(HERE / f"{name}.c")]
+    command += ["-lssl", "-lcrypto"] if name == TLS_FLOORS else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        return str(error)
+    return next(filter(None, done.stderr.splitlines()), "") if done.returncode else ""
 
 
 def make_certificate(folder: pathlib.Path) -> None:
@@ -151,6 +153,7 @@ class Suite:
         self, core: Core, chosen: list[str], names: list[str], quick: bool, clock: str
     ) -> None:
         self.core = core
+        self.floors: set[str] = set()
         self.rows = [row for name, row in rows.load().items() if name in chosen]
         self.results = Results(clock=clock)
         self.results.versions, self.results.missing = present(names)
@@ -165,7 +168,11 @@ class Suite:
 
     def prepare(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self.floors = build_floors(folder)
+        for name in sorted({row.floor[0] for row in self.rows if row.floor}):
+            if why := build_floor(name, folder):
+                self.results.missing[f"{FLOOR}, {name}.c"] = why
+            else:
+                self.floors.add(name)
         if any("tls" in row.name for row in self.rows):
             make_certificate(folder)
 
@@ -175,14 +182,15 @@ class Suite:
             families = loops.LOOPS[name.partition("@")[0]].families
             if families is None or row.family in families:
                 found.append(name)
-        return [*found, FLOOR] if row.floor else found
+        return [*found, FLOOR] if self.floors.intersection(row.floor[:1]) else found
 
     def steps(self) -> int:
         return sum(len(self.contenders(row)) for row in self.rows)
 
     def measure(self, row: rows.Row, name: str) -> dict[str, list[float]]:
         if name == FLOOR:
-            command = [str(self.floors), *row.floor, str(self.folder), *self.sampling[1::2]]
+            program, *work = row.floor
+            command = [str(self.folder / program), *work, str(self.folder), *self.sampling[1::2]]
         else:
             command = [sys.executable, str(HERE / "row.py"), name.partition("@")[0], row.name]
             command += ["--folder", str(self.folder), *self.sampling]

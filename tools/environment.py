@@ -104,7 +104,11 @@ def missing_packages(*, build: bool, testsuite: bool) -> list[str]:
 
 def missing_wishes() -> list[str]:
     """Debian packages without which some benchmarks are left out."""
-    wishes = [("libev-perl", has_perl_ev()), ("wrk", shutil.which("wrk") is not None)]
+    wishes = [
+        ("libev-perl", has_perl_ev()),
+        ("libssl-dev", has_header("openssl/ssl.h")),
+        ("wrk", shutil.which("wrk") is not None),
+    ]
     return [package for package, found in wishes if not found]
 
 

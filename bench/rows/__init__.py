@@ -47,7 +47,7 @@ class Row(NamedTuple):
     figure: bool  # it returns the figure, not the work to be timed
     unit: str
     batch: float  # units in a turn
-    floor: tuple[str, ...]  # the arguments of the same work in C
+    floor: tuple[str, ...]  # the same work in C: a program's name and first arguments
 
 
 ROWS: dict[str, Row] = {}

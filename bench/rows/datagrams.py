@@ -39,7 +39,7 @@ class Client(DatagramProtocol):
             self.done.set_result(None)
 
 
-@row("UDP echo 64 B, 10 clients", batch=CONNECTIONS, floor=("udp", "64"))
+@row("UDP echo 64 B, 10 clients", batch=CONNECTIONS, floor=("floors", "udp", "64"))
 async def udp_echo(stage: Stage) -> Work:
     loop = stage.loop
     server, _ = await loop.create_datagram_endpoint(Echo, ("127.0.0.1", 0))

@@ -140,22 +140,22 @@ async def echo(stage: Stage, server: Any, client: Any, size: int, **options: Any
     return run
 
 
-@row("TCP echo 64 B, 10 connections", batch=CONNECTIONS, floor=("tcp", "64"))
+@row("TCP echo 64 B, 10 connections", batch=CONNECTIONS, floor=("floors", "tcp", "64"))
 async def tcp_echo_64(stage: Stage) -> Work:
     return await echo(stage, Echo, Client, 64)
 
 
-@row("TCP echo 16 KiB", batch=CONNECTIONS, floor=("tcp", "16384"))
+@row("TCP echo 16 KiB", batch=CONNECTIONS, floor=("floors", "tcp", "16384"))
 async def tcp_echo_16k(stage: Stage) -> Work:
     return await echo(stage, Echo, Client, 16 * KIB)
 
 
-@row("TCP echo 16 KiB, BufferedProtocol", batch=CONNECTIONS, floor=("tcp", "16384"))
+@row("TCP echo 16 KiB, BufferedProtocol", batch=CONNECTIONS, floor=("floors", "tcp", "16384"))
 async def tcp_echo_buffered(stage: Stage) -> Work:
     return await echo(stage, BufferedEcho, BufferedClient, 16 * KIB)
 
 
-@row("unix echo 64 B", batch=CONNECTIONS, floor=("unix", "64"))
+@row("unix echo 64 B", batch=CONNECTIONS, floor=("floors", "unix", "64"))
 async def unix_echo_64(stage: Stage) -> Work:
     return await echo(stage, Echo, Client, 64, unix=True)
 

@@ -32,7 +32,8 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="builds the floors")
 def test_a_quick_run_of_a_few_rows(tmp_path: Path) -> None:
-    rows = ["call_soon", "new_loop", "tcp_echo_64", "idle_tcp"]
+    floors = {"tcp_echo_64": True, "tls_handshake": Path("/usr/include/openssl/ssl.h").exists()}
+    rows = ["call_soon", "new_loop", "idle_tcp", *floors]
     options = ["--suite", "asyncio", "--rows", ",".join(rows), "--loops", "pyev,asyncio"]
     done = run(*options, "--quick", "--no-plot", "--output", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -41,7 +42,7 @@ def test_a_quick_run_of_a_few_rows(tmp_path: Path) -> None:
     assert set(found["rows"]) == set(rows)
     for name, row in found["rows"].items():
         assert row["failed"] == {}
-        floor = {"C"} if name == "tcp_echo_64" else set()
+        floor = {"C"} if floors.get(name) else set()
         assert set(row["rates"]) == {"pyev", "asyncio"} | floor
         for rates in row["rates"].values():
             assert len(rates["wall"]) == len(rates["cpu"]) == 1
