@@ -190,7 +190,9 @@ def test_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # The native half of EventLoop, and what its Python half asks for.
-INTERNAL = {name for name in dir(_core) if name.startswith(("LoopBase", "accept_", "make_"))}
+INTERNAL = {
+    name for name in dir(_core) if name.startswith(("LoopBase", "accept_", "make_", "tls_"))
+}
 ASYNCIO = {"EventLoop", "EventLoopPolicy", "install", "new_event_loop", "run"}
 
 

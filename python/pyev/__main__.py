@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypedDict
 
 import pyev
+from pyev import _core
 
 BACKENDS = {
     "select": pyev.EVBACKEND_SELECT,
@@ -48,6 +49,8 @@ class Report(TypedDict):
     libev: str
     python: str
     platform: str
+    tls: str
+    tls_fallback: str | None
     libev_flags: str | None
     default_backend: str | None
     backends: list[Backend]
@@ -158,6 +161,25 @@ def facility(probe: Probe) -> Facility:
 # The report, and its two forms.
 
 
+# TLS.
+
+
+def tls_library() -> str:
+    try:
+        import ssl
+    except ImportError:  # a Python that was built without it
+        return "none"
+    return ssl.OPENSSL_VERSION
+
+
+def tls_fallback() -> str | None:
+    """Why the event loop does not call OpenSSL itself; None when it does."""
+    try:
+        return _core.tls_fallback()
+    except ImportError as error:
+        return str(error)
+
+
 def report() -> Report:
     default = backend_of(pyev.EVFLAG_AUTO)
     return Report(
@@ -165,6 +187,8 @@ def report() -> Report:
         libev=".".join(map(str, pyev.abi_version())),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        tls=tls_library(),
+        tls_fallback=tls_fallback(),
         libev_flags=os.environ.get("LIBEV_FLAGS"),
         default_backend=name_of(default),
         backends=[describe(name, flag, default) for name, flag in BACKENDS.items()],
@@ -224,6 +248,8 @@ def text(found: Report) -> str:
             found["default_backend"] or "none: no loop can be made with LIBEV_FLAGS as set",
         ),
     ]
+    way = f"by Python's ssl: {why}" if (why := found["tls_fallback"]) else "called directly"
+    facts.append(("TLS", f"{found['tls']}, {way}"))
     if flags is not None:
         facts.append(("LIBEV_FLAGS", bits(flags)))
     lines = [

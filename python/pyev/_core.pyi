@@ -15,6 +15,7 @@ from asyncio import (
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextvars import Context
 from socket import socket
+from ssl import SSLContext
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
@@ -136,8 +137,22 @@ def accept_connections(
     sock: socket,
     server: AbstractServer | None,
     backlog: int,
+    tls: tuple[SSLContext, float, float] | None,
     /,
 ) -> None: ...
+def make_ssl_transport(
+    loop: LoopBase,
+    protocol: BaseProtocol,
+    sslcontext: SSLContext,
+    waiter: Future[None] | None,
+    server_side: bool,
+    server_hostname: str | None,
+    handshake_timeout: float,
+    shutdown_timeout: float,
+    makes_connection: bool,
+    /,
+) -> Transport: ...
+def tls_fallback() -> str | None: ...
 
 class Error(Exception): ...
 

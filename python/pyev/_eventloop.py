@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import sys
 import threading
 from asyncio import (
@@ -222,18 +223,87 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         ssl_handshake_timeout: Any = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
     ) -> Any:
-        tls = sslproto.SSLProtocol(
-            self,
+        tls = self._ssl_transport(
             protocol,
             sslcontext,
             waiter,
             server_side,
             server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
         )
         self._make_socket_transport(rawsock, tls, extra=extra, server=server)
-        return tls._app_transport
+        return tls
+
+    def _ssl_transport(
+        self,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: Any,
+        server_side: bool,
+        server_hostname: str | None,
+        handshake_timeout: Any,
+        shutdown_timeout: Any,
+        makes_connection: bool = True,
+    ) -> Any:
+        return _core.make_ssl_transport(
+            self,
+            protocol,
+            sslcontext or sslproto._create_transport_context(server_side, server_hostname),
+            waiter,
+            server_side,
+            (server_hostname or None) if not server_side else None,
+            *_tls_timeouts(handshake_timeout, shutdown_timeout),
+            makes_connection,
+        )
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Go on through TLS on a connection that there is, and return the new transport.
+
+        Raises TypeError for a transport that cannot, and what the handshake raises.
+        """
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(
+                f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+            )
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        waiter = self.create_future()
+        tls = self._ssl_transport(
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+            makes_connection=False,
+        )
+        # Nothing may come before connection_made().
+        transport.pause_reading()
+        transport.set_protocol(tls)
+        callbacks = [self.call_soon(tls.connection_made, transport)]
+        if server_side and (early := _take_buffered(protocol)):
+            callbacks.append(self.call_soon(tls.data_received, early))
+        callbacks.append(self.call_soon(transport.resume_reading))
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            for callback in callbacks:
+                callback.cancel()
+            raise
+        return tls
 
     def _make_datagram_transport(
         self, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
@@ -262,20 +332,23 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         sslcontext: Any = None,
         server: Any = None,
         backlog: int = 100,
-        *timeouts: Any,
-        **options: Any,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> None:
-        if sslcontext is None and _is_plain(sock, "accept"):
-            self._add_reader(
-                sock, _core.accept_connections, self, protocol_factory, sock, server, backlog
-            )
-        else:
-            super()._start_serving(
-                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **options
-            )
+        timeouts = _tls_timeouts(ssl_handshake_timeout, ssl_shutdown_timeout)
+        if not _is_plain(sock, "accept"):
+            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *timeouts)
+            return
+        tls = (sslcontext, *timeouts) if sslcontext else None
+        self._serve(protocol_factory, sock, server, backlog, tls)
+
+    def _serve(self, protocol_factory: Any, sock: Any, server: Any, backlog: int, tls: Any) -> None:
+        self._add_reader(
+            sock, _core.accept_connections, self, protocol_factory, sock, server, backlog, tls
+        )
 
     def _accept_failed(
-        self, error: OSError, protocol_factory: Any, sock: Any, server: Any, backlog: int
+        self, error: OSError, protocol_factory: Any, sock: Any, server: Any, backlog: int, tls: Any
     ) -> None:
         self.call_exception_handler(
             {
@@ -286,12 +359,18 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         )
         self._remove_reader(sock)
         self.call_later(
-            constants.ACCEPT_RETRY_DELAY, self._serve_again, protocol_factory, sock, server, backlog
+            constants.ACCEPT_RETRY_DELAY,
+            self._serve_again,
+            protocol_factory,
+            sock,
+            server,
+            backlog,
+            tls,
         )
 
-    def _serve_again(self, protocol_factory: Any, sock: Any, server: Any, backlog: int) -> None:
+    def _serve_again(self, protocol_factory: Any, sock: Any, *serving: Any) -> None:
         if sock.fileno() >= 0:  # nobody has closed the server meanwhile
-            self._start_serving(protocol_factory, sock, None, server, backlog)
+            self._serve(protocol_factory, sock, *serving)
 
     def _welcome_failed(self, error: BaseException) -> None:
         if self._debug:
@@ -550,6 +629,27 @@ def _is_numeric(host: object) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _tls_timeouts(handshake: Any, shutdown: Any) -> tuple[float, float]:
+    """The seconds that a TLS handshake and a shutdown may take, as they are given or by default."""
+    for name, value in (("handshake", handshake), ("shutdown", shutdown)):
+        if value is not None and value <= 0:
+            raise ValueError(f"ssl_{name}_timeout should be a positive number, got {value}")
+    return (
+        constants.SSL_HANDSHAKE_TIMEOUT if handshake is None else handshake,
+        constants.SSL_SHUTDOWN_TIMEOUT if shutdown is None else shutdown,
+    )
+
+
+def _take_buffered(protocol: Any) -> bytes:
+    """What a stream's reader has read already, and the TLS client sent behind its plain words."""
+    reader = isinstance(protocol, asyncio.StreamReaderProtocol) and protocol._stream_reader
+    if not reader:
+        return b""
+    early = bytes(reader._buffer)
+    reader._buffer.clear()
+    return early
 
 
 def _is_plain(sock: Any, *methods: str) -> bool:

@@ -66,6 +66,8 @@ class LoopBase : private ev::Driver {
     // Where bytes are read to before they become an object: one for all, so it stays in the cache.
     static constexpr size_t kReadSize = 256 * 1024;
     char* read_buffer();
+    // Where bytes lie before they are sent. Empty: whoever uses it takes it away meanwhile.
+    py::Array<char>& spare() { return spare_; }
     // Has it look at its socket, if it is an operation; false when it is a handle.
     bool wake_operation(PyObject* handle);
     // A reader's or writer's descriptor was closed behind our back.
@@ -183,6 +185,7 @@ class LoopBase : private ev::Driver {
     Transports transports_;
     unsigned long thread_ = 0;  // that runs a turn
     char* read_buffer_ = nullptr;
+    py::Array<char> spare_;
 };
 
 }  // namespace pyev::aio

@@ -35,12 +35,13 @@ Ref Flow::resume_reading() {
 
 // Writing.
 
-bool Flow::note_late_write(const char* warning) {
-    if (lost_++ < kLateWrites) return true;
+bool Flow::note_late_write(const char* warning) { return lost_++ < kLateWrites || warn(warning); }
+
+bool Flow::warn(const char* text) {
     Ref log = Ref::steal(PyImport_ImportModule("asyncio.log"));
     Ref logger;
     if (log) logger = Ref::steal(PyObject_GetAttrString(log.get(), "logger"));
-    return logger && Ref::steal(PyObject_CallMethod(logger.get(), "warning", "s", warning));
+    return logger && Ref::steal(PyObject_CallMethod(logger.get(), "warning", "s", text));
 }
 
 bool Flow::pause_protocol(size_t unsent) {
@@ -57,12 +58,16 @@ bool Flow::resume_protocol(size_t unsent) {
     return call_protocol(Name::resume_writing) || report("protocol.resume_writing() failed");
 }
 
-// The water marks, as asyncio computes them.
 bool Flow::set_limits(py::Args args) {
+    return water_marks("set_write_buffer_limits", args, kHigh, high_, low_);
+}
+
+bool water_marks(const char* function, py::Args args, size_t initial, size_t& high_mark,
+                 size_t& low_mark) {
     static constexpr const char* names[] = {"high", "low"};
     PyObject* slots[2] = {};
-    if (!py::bind({"set_write_buffer_limits", names, 2, 2, 0}, args, slots)) return false;
-    double high = 64 * 1024, low = 0;
+    if (!py::bind({function, names, 2, 2, 0}, args, slots)) return false;
+    double high = static_cast<double>(initial), low = 0;
     bool has_high = slots[0] && slots[0] != Py_None, has_low = slots[1] && slots[1] != Py_None;
     if (has_low && !py::to_double(slots[1], low)) return false;
     if (has_low) high = 4 * low;
@@ -79,9 +84,17 @@ bool Flow::set_limits(py::Args args) {
                          shown_high.get(), shown_low.get());
     }
     constexpr double most = 9e18;
-    high_ = static_cast<size_t>(std::min(high, most));
-    low_ = static_cast<size_t>(std::min(low, most));
+    high_mark = static_cast<size_t>(std::min(high, most));
+    low_mark = static_cast<size_t>(std::min(low, most));
     return true;
+}
+
+bool allow_upgrades(PyObject* type, const char* mode) {
+    Ref constants = Ref::steal(PyImport_ImportModule("asyncio.constants")), modes, value;
+    if (constants) modes = Ref::steal(PyObject_GetAttrString(constants.get(), "_SendfileMode"));
+    if (modes) value = Ref::steal(PyObject_GetAttrString(modes.get(), mode));
+    return value && PyObject_SetAttrString(type, "_start_tls_compatible", Py_True) == 0 &&
+           PyObject_SetAttrString(type, "_sendfile_compatible", value.get()) == 0;
 }
 
 Ref Flow::get_write_buffer_limits() {

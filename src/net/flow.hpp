@@ -16,6 +16,9 @@ class Flow : public Transport {
     static PyMethodDef kMethods[];
     static PyGetSetDef kAttributes[];
 
+    // Writes a warning to asyncio's log.
+    [[nodiscard]] static bool warn(const char* text);
+
     void started();
 
     py::Ref is_reading() { return py::Ref::borrow(reading() ? Py_True : Py_False); }
@@ -42,10 +45,21 @@ class Flow : public Transport {
     [[nodiscard]] bool note_late_write(const char* warning);
 
  private:
-    size_t high_ = 64 * 1024, low_ = 16 * 1024;  // bytes
-    bool paused_ = false;                        // pause_reading()
+    static constexpr size_t kHigh = 64 * 1024;  // asyncio's
+
+    size_t high_ = kHigh, low_ = kHigh / 4;  // bytes
+    bool paused_ = false;                    // pause_reading()
     bool protocol_paused_ = false;
 };
+
+// What set_write_buffer_limits(high=None, low=None) and its kin make of their arguments, as asyncio
+// does; `initial` is the high mark that is meant by none.
+[[nodiscard]] bool water_marks(const char* function, py::Args args, size_t initial, size_t& high,
+                               size_t& low);
+
+// Marks a type of transports for loop.start_tls() and loop.sendfile(); `mode` is asyncio's name of
+// how the latter works.
+[[nodiscard]] bool allow_upgrades(PyObject* type, const char* mode);
 
 // A system call that may succeed later.
 inline bool again(int number) {

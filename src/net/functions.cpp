@@ -8,6 +8,7 @@
 #include "net/datagram_transport.hpp"
 #include "net/pipe_transport.hpp"
 #include "net/socket_transport.hpp"
+#include "net/ssl_transport.hpp"
 
 namespace pyev::net {
 
@@ -58,12 +59,45 @@ static Ref make_pipe(State& state, Transport::Parts& parts, PyObject* writes) {
                              : ReadPipeTransport::make(state, parts);
 }
 
+// make_ssl_transport(loop, protocol, sslcontext, waiter, server_side, server_hostname,
+// handshake_timeout, shutdown_timeout, makes_connection)
+static PyObject* make_ssl_transport(PyObject* module, PyObject* const* values, Py_ssize_t count) {
+    auto& state = *static_cast<State*>(aio::State::of(module));
+    if (!has("make_ssl_transport", count, 9)) return nullptr;
+    SslTransport::Parts parts = {loop_of(state, values[0]), values[1], values[2]};
+    if (!parts.loop) return nullptr;
+    parts.waiter = or_null(values[3]);
+    parts.server_hostname = values[5];
+    parts.handshake_timeout = values[6];
+    parts.shutdown_timeout = values[7];
+    if (!py::to_bool(values[4], parts.server_side) ||
+        !py::to_bool(values[8], parts.makes_connection))
+        return nullptr;
+    return SslTransport::make(state, parts).release();
+}
+
+// The TLS that a server's connections are to have: None, or (sslcontext, handshake_timeout,
+// shutdown_timeout). False: an exception is set.
+static bool take_tls(PyObject* given, SslTransport::Parts& tls) {
+    tls.server_side = true;
+    if (given == Py_None) return true;
+    return PyArg_ParseTuple(given, "OOO;TLS", &tls.sslcontext, &tls.handshake_timeout,
+                            &tls.shutdown_timeout);
+}
+
 // A connection has come in: its protocol is made and gets it. False: an exception is set.
-static bool welcome(State& state, Transport::Parts& parts, PyObject* factory) {
+static bool welcome(State& state, Transport::Parts& parts, SslTransport::Parts tls,
+                    PyObject* factory) {
     Ref context = Ref::steal(PyContext_CopyCurrent()), protocol;
     if (context) {
         py::InContext entered(context.get());
         if (entered) protocol = py::call(factory);
+    }
+    if (protocol && tls.sslcontext) {
+        tls.loop = parts.loop;
+        tls.protocol = protocol.get();
+        tls.context = context.get();
+        protocol = SslTransport::make(state, tls);
     }
     if (!protocol) return false;
     parts.context = context.get();
@@ -75,10 +109,11 @@ static bool welcome(State& state, Transport::Parts& parts, PyObject* factory) {
 static PyObject* accept_connections(PyObject* module, PyObject* const* values, Py_ssize_t count) {
     auto& state = *static_cast<State*>(aio::State::of(module));
     int fd, backlog;
-    if (!has("accept_connections", count, 5)) return nullptr;
+    if (!has("accept_connections", count, 6)) return nullptr;
     aio::LoopBase* loop = loop_of(state, values[0]);
     PyObject *factory = values[1], *socket = values[2], *server = values[3];
-    if (!loop || !py::to_int(values[4], backlog)) return nullptr;
+    SslTransport::Parts tls = {};
+    if (!loop || !py::to_int(values[4], backlog) || !take_tls(values[5], tls)) return nullptr;
     do {
         // The one before may have closed the server.
         if (loop->closed()) Py_RETURN_NONE;
@@ -96,13 +131,13 @@ static PyObject* accept_connections(PyObject* module, PyObject* const* values, P
             if (number != EMFILE && number != ENFILE && number != ENOBUFS && number != ENOMEM)
                 return py::put_raised(error.release()), nullptr;
             return py::call_method(loop->object(), state.name(Name::_accept_failed), error.get(),
-                                   factory, socket, server, values[4])
+                                   factory, socket, server, values[4], values[5])
                 .release();
         }
         Transport::Parts parts = {loop, connection, nullptr};
         parts.server = or_null(server);
         parts.peer = &peer;
-        if (welcome(state, parts, factory)) continue;
+        if (welcome(state, parts, tls, factory)) continue;
         ::close(connection);
         if (py::ends_program()) return nullptr;
         Ref error = Ref::steal(py::take_raised());
@@ -110,6 +145,12 @@ static PyObject* accept_connections(PyObject* module, PyObject* const* values, P
             return nullptr;
     } while (--backlog > 0);
     Py_RETURN_NONE;
+}
+
+// How TLS is done: None, or why OpenSSL is not called directly.
+static PyObject* tls_fallback(PyObject* module, PyObject*) {
+    auto& state = *static_cast<State*>(aio::State::of(module));
+    return state.tls.prepare() ? state.tls.why_not.new_ref() : nullptr;
 }
 
 template <PyObject* (*F)(PyObject*, PyObject* const*, Py_ssize_t)>
@@ -131,10 +172,18 @@ PyMethodDef functions[] = {
         "make_pipe_transport",
         "make_pipe_transport(loop, pipe, protocol, waiter, extra, writes, /)\n--\n\n"
         "A transport on one end of a pipe."),
+    fast<make_ssl_transport>(
+        "make_ssl_transport",
+        "make_ssl_transport(loop, protocol, sslcontext, waiter, server_side, server_hostname, "
+        "handshake_timeout, shutdown_timeout, makes_connection, /)\n--\n\n"
+        "A transport through TLS, to be made the protocol of the transport that it goes through."),
     fast<accept_connections>(
         "accept_connections",
-        "accept_connections(loop, protocol_factory, sock, server, backlog, /)\n--\n\n"
+        "accept_connections(loop, protocol_factory, sock, server, backlog, tls, /)\n--\n\n"
         "Make transports of the connections that wait at a listening socket."),
+    {"tls_fallback", tls_fallback, METH_NOARGS,
+     "tls_fallback()\n--\n\n"
+     "Why TLS is done by ssl's own objects; None when OpenSSL is called directly."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -68,15 +68,7 @@ const py::TypeInfo SocketTransport::kType = {
 Ref SocketTransport::make_type(PyObject* module, PyObject* base) {
     Ref type = py::make_type<SocketTransport, true>(
         module, base, {Stream::kWriteMethods, Stream::kMethods, Flow::kMethods});
-    Ref constants = Ref::steal(PyImport_ImportModule("asyncio.constants"));
-    Ref modes, mode;
-    if (type && constants)
-        modes = Ref::steal(PyObject_GetAttrString(constants.get(), "_SendfileMode"));
-    if (modes) mode = Ref::steal(PyObject_GetAttrString(modes.get(), "TRY_NATIVE"));
-    if (!mode || PyObject_SetAttrString(type.get(), "_start_tls_compatible", Py_True) < 0 ||
-        PyObject_SetAttrString(type.get(), "_sendfile_compatible", mode.get()) < 0)
-        return {};
-    return type;
+    return type && allow_upgrades(type.get(), "TRY_NATIVE") ? type : Ref();
 }
 
 }  // namespace pyev::net

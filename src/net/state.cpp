@@ -4,6 +4,7 @@
 #include "net/datagram_transport.hpp"
 #include "net/pipe_transport.hpp"
 #include "net/socket_transport.hpp"
+#include "net/ssl_transport.hpp"
 
 namespace pyev::net {
 
@@ -36,7 +37,9 @@ bool State::make_types(PyObject* module) {
     read_pipe_transport = make(ReadPipeTransport::make_type, "ReadTransport");
     write_pipe_transport = make(WritePipeTransport::make_type, "WriteTransport");
     socket_transport = SocketTransport::make_type(module, flow.get());
-    return datagram_transport && read_pipe_transport && write_pipe_transport && socket_transport;
+    ssl_transport = SslTransport::make_type(module, flow.get());
+    return datagram_transport && read_pipe_transport && write_pipe_transport && socket_transport &&
+           ssl_transport;
 }
 
 bool State::check_sockets() {

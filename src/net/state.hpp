@@ -9,6 +9,7 @@
 
 #include "aio/loop_base.hpp"
 #include "aio/state.hpp"
+#include "net/tls_engine.hpp"
 
 namespace pyev::net {
 
@@ -19,7 +20,11 @@ namespace pyev::net {
     X(buffer_updated) X(datagram_received) X(error_received) X(pause_writing) \
     X(resume_writing) X(create_future) X(set_result) X(set_exception) X(done) X(detach) \
     X(getsockname) X(getpeername) X(sendto) X(socket) X(sockname) X(peername) X(_attach) \
-    X(_detach) X(_transport_failed) X(_transport_note) X(_accept_failed) X(_welcome_failed)
+    X(_detach) X(_transport_failed) X(_transport_note) X(_accept_failed) X(_welcome_failed) \
+    X(close) X(cancel) X(call_later) X(is_closing) X(pause_reading) X(resume_reading) \
+    X(get_extra_info) X(get_write_buffer_size) X(_force_close) X(_time_out) X(write) \
+    X(read) X(unwrap) X(do_handshake) X(wrap_bio) X(_sslobj) X(context) X(sslcontext) \
+    X(ssl_object) X(getpeercert) X(peercert) X(close_notify) X(cipher) X(compression)
 
 enum class Name {
 #define PYEV_NAME(name) name,
@@ -33,9 +38,11 @@ class State : public aio::State {
  public:
     // Types of ours.
     py::Ref socket_transport, datagram_transport, read_pipe_transport, write_pipe_transport;
+    py::Ref ssl_transport;
     py::Ref buffered_protocol, transport_socket;  // asyncio's
     py::Ref socket_type;                          // socket.socket
     std::array<py::Ref, static_cast<size_t>(Name::count)> names;
+    TlsNames tls;
 
     PyObject* name(Name name) const { return names[static_cast<size_t>(name)].get(); }
 
@@ -51,10 +58,12 @@ class State : public aio::State {
     void each_ref(F f) {
         aio::State::each_ref(f);
         for (auto& name : names) f(name);
+        tls.each_ref(f);
         f(socket_transport);
         f(datagram_transport);
         f(read_pipe_transport);
         f(write_pipe_transport);
+        f(ssl_transport);
         f(buffered_protocol);
         f(transport_socket);
         f(socket_type);

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "net/ssl_transport.hpp"
+
 namespace pyev::net {
 
 using py::Ref;
@@ -28,6 +30,7 @@ bool Stream::learn(PyObject* protocol) {
     State* state = this->state();
     int buffered = state ? PyObject_IsInstance(protocol, state->buffered_protocol.get()) : -1;
     buffered_ = buffered > 0;
+    sink_ = state ? SslTransport::sink_of(*state, protocol) : nullptr;
     return buffered >= 0;
 }
 
@@ -38,8 +41,13 @@ Ref Stream::set_protocol(PyObject* protocol) {
 // Reading.
 
 bool Stream::ready(int revents) {
-    if (revents & EV_READ && !(buffered_ ? read_into_protocol() : read_data())) return false;
+    if (revents & EV_READ && !receive()) return false;
     return !(revents & EV_WRITE) || lost_ || !blocked() || write_ready();
+}
+
+bool Stream::receive() {
+    if (sink_) return read_for_sink();
+    return buffered_ ? read_into_protocol() : read_data();
 }
 
 // A small read goes through the loop's buffer, which is as large as asyncio's reads. Where much has
@@ -93,6 +101,17 @@ bool Stream::read_into_protocol() {
     if (size <= 0) return read_nothing(size);
     Ref count = Ref::steal(PyLong_FromSsize_t(size));
     if (count && call_protocol(Name::buffer_updated, count.get())) return true;
+    return fatal("Fatal error: protocol.buffer_updated() call failed.");
+}
+
+bool Stream::read_for_sink() {
+    char* buffer = loop()->read_buffer();
+    ssize_t size = buffer ? device().read(fd(), buffer, aio::LoopBase::kReadSize) : 0;
+    if (buffer && size <= 0) return read_nothing(size);
+    Ref keep = protocol_;
+    py::InContext entered(context_.get());
+    if (buffer && entered && sink_->sink->take(sink_, buffer, static_cast<size_t>(size)))
+        return true;
     return fatal("Fatal error: protocol.buffer_updated() call failed.");
 }
 
@@ -264,7 +283,36 @@ bool Stream::flush() {
     return send() && settle();
 }
 
+bool Stream::takes() {
+    if (lost_ || blocked()) return false;
+    if (!allowance()) wait_to_write();
+    return !blocked();
+}
+
+bool Stream::put(const char* data, size_t size, bool later) {
+    if (lost_ || !size) return true;
+    size_t sent = 0;
+    bool first = queue_.empty() && !blocked(), wait = later && loop()->in_turn();
+    if (first && !wait) {
+        iovec vector = {const_cast<char*>(data), size};
+        if (!hand_over(&vector, 1, sent)) return false;
+        if (lost_ || sent == size) return true;
+    }
+    Ref rest =
+        Ref::steal(PyBytes_FromStringAndSize(data + sent, static_cast<Py_ssize_t>(size - sent)));
+    if (!rest || !queue_.push(rest.get())) return fatal(device().write_failed);
+    if (blocked()) return true;
+    if (wait) return loop()->transports().flush_later(this), true;
+    if (!first) return send();
+    wait_to_write();
+    return true;
+}
+
 bool Stream::write_ready() {
+    if (sink_) {
+        if (!send() || !settle()) return false;
+        return lost_ || !queue_.empty() || sink_->sink->drained(sink_);
+    }
     return send() && (lost_ || resume_protocol(queue_.size())) && settle();
 }
 
@@ -298,6 +346,7 @@ bool Stream::shut_down() {
 Ref Stream::close() { return shut_down() ? Ref::none() : Ref(); }
 
 void Stream::gone() {
+    sink_ = nullptr;
     if (!empty_waiter_) return;
     Ref error = Ref::steal(
         PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer"));

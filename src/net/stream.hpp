@@ -16,6 +16,19 @@
 
 namespace pyev::net {
 
+// What stands between a stream and the user's protocol, being the stream's protocol itself: it is
+// handed what is read where it was read.
+struct Sink {
+    struct Table {
+        // In the connection's context. False: the exception that is set is fatal to the connection.
+        bool (*take)(Sink*, const char* data, size_t size);
+        // Everything it has put() is sent. False: the exception that is set leaves run_forever().
+        bool (*drained)(Sink*);
+    };
+    explicit Sink(const Table* table) : sink(table) {}
+    const Table* sink;
+};
+
 class Stream : public Flow {
  public:
     // How a descriptor is read and written: -1 and errno when it fails.
@@ -52,6 +65,13 @@ class Stream : public Flow {
     void drop_unsent() { queue_.clear(); }
     void gone();
 
+    // For the sink. Whether it may put() more; if not, drained() will be called.
+    bool takes();
+    // Sends, at once or at the end of the turn, and keeps what the kernel has no room for. False as
+    // of drained().
+    [[nodiscard]] bool put(const char* data, size_t size, bool later);
+    size_t unsent_size() const { return queue_.size(); }
+
     py::Ref write(PyObject* data);
     py::Ref writelines(PyObject* list);
     py::Ref write_eof();
@@ -75,8 +95,10 @@ class Stream : public Flow {
  private:
     [[nodiscard]] bool learn(PyObject* protocol);
     py::Ref read_bytes(ssize_t& size);
+    [[nodiscard]] bool receive();
     [[nodiscard]] bool read_data();
     [[nodiscard]] bool read_into_protocol();
+    [[nodiscard]] bool read_for_sink();
     [[nodiscard]] bool read_nothing(ssize_t result);
     [[nodiscard]] bool shut_down();
     [[nodiscard]] bool write_ready();
@@ -96,6 +118,7 @@ class Stream : public Flow {
     void end_empty_waiter(Name method, PyObject* value);
 
     WriteQueue queue_;
+    Sink* sink_ = nullptr;   // the protocol, if it is one
     py::Ref empty_waiter_;   // sendfile's: a future, done when all is sent
     uint32_t turn_ = 0;      // in which so much may
     uint32_t left_ = 0;      // still be sent

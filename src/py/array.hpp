@@ -33,6 +33,13 @@ class Array {
         return true;
     }
 
+    [[nodiscard]] bool append(const T* items, size_t count) {
+        if (!reserve(size_ + count)) return false;
+        std::memcpy(static_cast<void*>(items_ + size_), items, count * sizeof(T));
+        size_ += count;
+        return true;
+    }
+
     // Grows to at least `size` items; new ones are zeroed.
     [[nodiscard]] bool extend(size_t size) {
         if (size <= size_) return true;
@@ -42,6 +49,11 @@ class Array {
         return true;
     }
 
+    void swap(Array& other) {
+        std::swap(items_, other.items_);
+        std::swap(size_, other.size_);
+        std::swap(capacity_, other.capacity_);
+    }
     void remove_last() { --size_; }
     void remove_first(size_t count = 1) {
         size_ -= count;

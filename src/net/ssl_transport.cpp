@@ -1,0 +1,920 @@
+// The transport of a protocol that speaks through TLS.
+#include "net/ssl_transport.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "py/call.hpp"
+#include "py/context.hpp"
+#include "py/method.hpp"
+
+namespace pyev::net {
+
+using py::Ref;
+
+// The most that a record holds; TLS's own number.
+static constexpr size_t kRecord = 16 * 1024;
+
+// This much is not kept back until the turn's end, as on a stream without TLS.
+static constexpr size_t kFlushAt = 64 * 1024;
+// So much is encrypted between two system calls.
+static constexpr size_t kAtOnce = 128 * 1024;
+// Up to so many bytes of records are read into the stack first; more go straight into an object of
+// this size at most, which still is in the processor's cache when the protocol gets it.
+static constexpr size_t kSmall = 4 * 1024;
+static constexpr size_t kMost = 128 * 1024;
+
+// What the peer had under way when close() was called is dropped, up to so many bytes: then it is
+// sending more. asyncio's own protocol holds as much.
+static constexpr size_t kLinger = 256 * 1024;
+
+// asyncio's: so many writes after the end are tolerated in silence.
+static constexpr unsigned kLateWrites = 5;
+
+// asyncio's initial water marks.
+static constexpr size_t kWriteHigh = 512 * 1024, kReadHigh = 256 * 1024;
+
+class SslTransport::Output {
+ public:
+    explicit Output(aio::LoopBase* loop) : loop_(loop) { bytes.swap(loop->spare()); }
+    Output(const Output&) = delete;
+    ~Output() {
+        bytes.reset(kKept);
+        bytes.swap(loop_->spare());
+    }
+
+    TlsEngine::Output bytes;
+
+ private:
+    static constexpr size_t kKept = 2 * kAtOnce;
+
+    aio::LoopBase* loop_;
+};
+
+const aio::Runnable::Table SslTransport::kTable = {run, flush, [](Runnable*) {}};
+const Sink::Table SslTransport::kSink = {take, drained};
+
+SslTransport::SslTransport()
+    : Runnable(&kTable),
+      Sink(&kSink),
+      writing_{kWriteHigh, kWriteHigh / 4},
+      reading_{kReadHigh, kReadHigh / 4} {}
+
+SslTransport::~SslTransport() {
+    head()->extra = Ref();
+    head()->dict = Ref();
+}
+
+Ref SslTransport::make(State& state, const Parts& parts) {
+    if (parts.loop->closed()) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+    auto* type = reinterpret_cast<PyTypeObject*>(state.ssl_transport.get());
+    Ref self = Ref::steal(py::Slots<SslTransport>::create(type, nullptr, nullptr));
+    if (!self) return {};
+    auto* value = py::value_of<SslTransport>(self.get());
+    value->loop_ = Ref::borrow(parts.loop->object());
+    value->context_ =
+        parts.context ? Ref::borrow(parts.context) : Ref::steal(PyContext_CopyCurrent());
+    value->sslcontext_ = Ref::borrow(parts.sslcontext);
+    value->waiter_ = Ref::borrow(parts.waiter);
+    value->handshake_timeout_ = Ref::borrow(parts.handshake_timeout);
+    value->shutdown_timeout_ = Ref::borrow(parts.shutdown_timeout);
+    value->told_ = parts.makes_connection ? Told::kNothing : Told::kMade;
+    value->accepted_ = parts.makes_connection && !parts.waiter;
+    value->engine_ = TlsEngine::make(state, parts.sslcontext, parts.server_side,
+                                     parts.server_hostname, value->ssl_object_);
+    if (!value->context_ || !value->engine_ || !value->learn(parts.protocol)) return {};
+    return self;
+}
+
+Sink* SslTransport::sink_of(State& state, PyObject* protocol) {
+    bool one = Py_IS_TYPE(protocol, reinterpret_cast<PyTypeObject*>(state.ssl_transport.get()));
+    return one ? py::value_of<SslTransport>(protocol) : nullptr;
+}
+
+bool SslTransport::enter() const {
+    return engine_ || py::raise(PyExc_RuntimeError, "this transport has been torn down");
+}
+
+bool SslTransport::learn(PyObject* protocol) {
+    int buffered = PyObject_IsInstance(protocol, State::of(*loop()).buffered_protocol.get());
+    if (buffered < 0) return false;
+    buffered_ = buffered > 0;
+    protocol_ = Ref::borrow(protocol);
+    return true;
+}
+
+Ref SslTransport::set_protocol(PyObject* protocol) { return learn(protocol) ? Ref::none() : Ref(); }
+
+void SslTransport::stop_for_clear() {
+    delete std::exchange(engine_, nullptr);
+    stage_ = Stage::kUnwrapped;
+}
+
+void SslTransport::finalize() {
+    py::ErrorGuard guard;
+    Ref description = py::finalizing() ? Ref() : repr();
+    if (description &&
+        PyErr_ResourceWarning(object(), 1, "unclosed transport %U", description.get()) < 0)
+        PyErr_WriteUnraisable(object());
+}
+
+// Time.
+
+bool SslTransport::start_timer(PyObject* seconds) {
+    Ref callback = Ref::steal(PyObject_GetAttr(object(), name(Name::_time_out)));
+    if (callback)
+        timer_ = py::call_method(loop_.get(), name(Name::call_later), seconds, callback.get());
+    return callback && timer_;
+}
+
+void SslTransport::stop_timer() {
+    Ref timer = std::move(timer_);
+    if (timer && !py::call_method(timer.get(), name(Name::cancel))) PyErr_WriteUnraisable(object());
+}
+
+Ref SslTransport::time_out() {
+    timer_ = Ref();
+    if (stage_ == Stage::kHandshake) {
+        PyErr_Format(PyExc_ConnectionAbortedError,
+                     "SSL handshake is taking longer than %S seconds: aborting the connection",
+                     handshake_timeout_.get());
+        return fatal("Fatal error on transport") ? Ref::none() : Ref();
+    }
+    if (!connected()) return Ref::none();
+    Ref error =
+        Ref::steal(PyObject_CallFunction(PyExc_TimeoutError, "s", "SSL shutdown timed out"));
+    return error && cut(error.get()) ? Ref::none() : Ref();
+}
+
+// Whoever waits for the handshake is told.
+void SslTransport::wake(PyObject* error) {
+    Ref waiter = std::move(waiter_);
+    if (!waiter) return;
+    Ref done = py::call_method(waiter.get(), name(Name::done));
+    if (done && done.get() == Py_False)
+        done = error ? py::call_method(waiter.get(), name(Name::set_exception), error)
+                     : py::call_method(waiter.get(), name(Name::set_result), Py_None);
+    if (!done) PyErr_WriteUnraisable(object());
+}
+
+// Called by the transport below.
+
+Ref SslTransport::connection_made(PyObject* transport) {
+    if (lower_) return py::raise(PyExc_RuntimeError, "this transport has a connection already");
+    State& state = State::of(*loop());
+    if (Py_IS_TYPE(transport, reinterpret_cast<PyTypeObject*>(state.socket_transport.get())))
+        stream_ = py::value_of<Stream>(transport);
+    lower_ = Ref::borrow(transport);
+    stage_ = Stage::kHandshake;
+    if (!start_timer(handshake_timeout_.get())) return {};
+    return receive(nullptr, 0) ? Ref::none() : Ref();
+}
+
+bool SslTransport::take(Sink* sink, const char* data, size_t size) {
+    return static_cast<SslTransport*>(sink)->receive(data, size);
+}
+
+Ref SslTransport::data_received(PyObject* data) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) return {};
+    bool done = receive(static_cast<char*>(view.buf), static_cast<size_t>(view.len));
+    PyBuffer_Release(&view);
+    return done ? Ref::none() : Ref();
+}
+
+Ref SslTransport::eof_received() {
+    ended_ = true;
+    if (stage_ == Stage::kHandshake) {
+        PyErr_SetNone(PyExc_ConnectionResetError);
+        return handshake_failed() ? Ref::none() : Ref();
+    }
+    if (!paused_ && connected() && !end()) return {};
+    // What is still to be read or sent keeps the transport below open.
+    return Ref::borrow(connected() && (paused_ || !queue_.empty()) ? Py_True : Py_None);
+}
+
+Ref SslTransport::connection_lost(PyObject* error) {
+    bool shaking = stage_ == Stage::kHandshake;
+    stage_ = Stage::kUnwrapped;
+    queue_.clear();
+    kept_ = Ref();
+    stream_ = nullptr;
+    closing_ = true;
+    ++late_;
+    stop_timer();
+    if (told_ == Told::kMade || told_ == Told::kEnd) {
+        told_ = Told::kLost;
+        if (error != Py_None) reason_ = Ref::borrow(error);
+        if (!loop()->push(this, kLost)) return {};
+    } else {
+        protocol_ = Ref();
+    }
+    Ref reason = Ref::borrow(error);
+    if (shaking && error == Py_None)
+        reason = Ref::steal(PyObject_CallFunction(PyExc_ConnectionAbortedError, "s",
+                                                  "the connection ended before its SSL handshake"));
+    if (!reason) return {};
+    wake(reason.get() == Py_None ? nullptr : reason.get());
+    return Ref::none();
+}
+
+Ref SslTransport::pause_writing() {
+    refused_ = true;
+    return Ref::none();
+}
+
+Ref SslTransport::resume_writing() {
+    refused_ = false;
+    return send() ? Ref::none() : Ref();
+}
+
+// What is called later, by the ready ring and at the end of a turn.
+
+bool SslTransport::run(Runnable* runnable, unsigned what) {
+    auto* self = static_cast<SslTransport*>(runnable);
+    if (what == kClose) {
+        Ref closed = self->stream_  ? self->stream_->close()
+                     : self->lower_ ? py::call_method(self->lower_.get(), self->name(Name::close))
+                                    : Ref::none();
+        return closed || self->report("Exception in a transport's close()");
+    }
+    py::InContext entered(self->context_.get());
+    if (what == kResume) return entered && self->resume();
+    Ref error = self->reason_ ? std::move(self->reason_) : Ref::none();
+    Ref protocol = std::move(self->protocol_);
+    if (entered && py::call_method(protocol.get(), self->name(Name::connection_lost), error.get()))
+        return true;
+    return self->report("Fatal error: protocol.connection_lost() call failed.");
+}
+
+bool SslTransport::flush(Runnable* runnable) {
+    return static_cast<SslTransport*>(runnable)->send();
+}
+
+// Reading.
+
+bool SslTransport::receive(const char* data, size_t size) {
+    Ref self = Ref::borrow(object());  // the protocol may let go of it
+    Ref all = std::move(kept_);
+    if (all && size) {
+        Ref more = Ref::steal(PyBytes_FromStringAndSize(data, static_cast<Py_ssize_t>(size)));
+        PyObject* joined = more ? all.release() : nullptr;
+        if (joined) PyBytes_Concat(&joined, more.get());
+        all = Ref::steal(joined);
+        if (!all) return false;
+    }
+    if (all) {
+        data = PyBytes_AS_STRING(all.get());
+        size = static_cast<size_t>(PyBytes_GET_SIZE(all.get()));
+    }
+    if (!engine_->feed(data, size)) return false;
+    bool done = advance();
+    if (!engine_) return done;
+    size_t left = done && connected() ? engine_->left() : 0;
+    if (left) {
+        kept_ = Ref::steal(
+            PyBytes_FromStringAndSize(data + size - left, static_cast<Py_ssize_t>(left)));
+        done = static_cast<bool>(kept_);
+    }
+    return engine_->feed(nullptr, 0) && done;
+}
+
+bool SslTransport::advance() {
+    if (stage_ == Stage::kHandshake) return handshake();
+    if (stage_ == Stage::kWrapped) return deliver();
+    return !connected() || discard();
+}
+
+bool SslTransport::handshake() {
+    Result result;
+    {
+        Output output(loop());
+        result = engine_->handshake(output.bytes);
+        Ref error = Ref::steal(py::take_raised());
+        // The last of the handshake leaves with what the protocol writes first.
+        if (!put(output.bytes, result == Result::kDone)) return false;
+        if (error) py::put_raised(error.release());
+    }
+    if (result == Result::kStarved) return true;
+    if (result == Result::kEnd) PyErr_SetNone(PyExc_ConnectionResetError);
+    if (result != Result::kDone) return handshake_failed();
+    stop_timer();
+    stage_ = Stage::kWrapped;
+    shaken_ = true;
+    if (told_ == Told::kNothing) {
+        told_ = Told::kMade;
+        Ref protocol = protocol_;
+        if (!py::call_method(protocol.get(), name(Name::connection_made), object())) return false;
+    }
+    wake(nullptr);
+    return stage_ != Stage::kWrapped || deliver();
+}
+
+// The exception that is set ends it.
+bool SslTransport::handshake_failed() {
+    if (py::ends_program()) return false;
+    Ref error = Ref::steal(py::take_raised());
+    stop_timer();
+    bool verified =
+        !PyErr_GivenExceptionMatches(error.get(), State::of(*loop()).tls.certificate_error.get());
+    py::put_raised(error.new_ref());
+    if (!fatal(verified ? "SSL handshake failed"
+                        : "SSL handshake failed on verifying the certificate"))
+        return false;
+    if (accepted_ && loop()->debug() &&
+        !py::call_method(loop_.get(), name(Name::_welcome_failed), error.get()))
+        return false;
+    wake(error.get());
+    return true;
+}
+
+// Gives the protocol what can be read.
+bool SslTransport::deliver() {
+    Result result = Result::kDone;
+    while (result == Result::kDone && stage_ == Stage::kWrapped && !paused_ &&
+           (engine_->left() || engine_->pending())) {
+        if (!(buffered_ ? deliver_into_protocol(result) : deliver_bytes(result))) return false;
+    }
+    // A handshake in between may have kept it back.
+    return queue_.empty() || send();
+}
+
+// One read's worth of bytes; with kEnd or kFailed what came before that.
+TlsEngine::Result SslTransport::read_bytes(TlsEngine::Output& output, Ref& data) {
+    auto fill = [&](char* into, size_t room, size_t& size) {
+        Result result;
+        do {
+            size_t count;
+            result = engine_->read(into + size, room - size, count, output);
+            size += count;
+        } while (result == Result::kDone && size < room && (engine_->left() || engine_->pending()));
+        return result;
+    };
+    size_t size = 0;
+    if (engine_->left() <= kSmall) {
+        char small[kRecord];
+        Result result = fill(small, sizeof small, size);
+        if (!size) return result;
+        py::ErrorGuard guard;
+        data = Ref::steal(PyBytes_FromStringAndSize(small, static_cast<Py_ssize_t>(size)));
+        if (!data) PyErr_Clear();
+        return data ? result : Result::kFailed;
+    }
+    size_t room = std::min(engine_->left() + kRecord, kMost);
+    PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(room));
+    if (!bytes) return Result::kFailed;
+    Result result = fill(PyBytes_AS_STRING(bytes), room, size);
+    py::ErrorGuard guard;
+    (void)_PyBytes_Resize(&bytes, static_cast<Py_ssize_t>(size));
+    data = Ref::steal(bytes);
+    if (!size) data = Ref();
+    return result;
+}
+
+// Reads as `fill` does, sends what that brings about, and then has `tell` tell the protocol of it;
+// `tell` comes before what the end of the read means.
+template <class Fill, class Tell>
+bool SslTransport::read(Result& result, Fill fill, Tell tell) {
+    Ref error;
+    {
+        Output output(loop());
+        result = fill(output.bytes);
+        error = Ref::steal(py::take_raised());
+        if (!put(output.bytes)) return false;
+    }
+    if (!tell()) return fatal("Fatal error on SSL protocol");
+    if (result == Result::kEnd) notified_ = true;
+    if (result == Result::kEnd) return tell_end() && begin_closing();
+    if (result != Result::kFailed) return true;
+    py::put_raised(error.release());
+    return fatal("Fatal error on SSL protocol");
+}
+
+bool SslTransport::deliver_bytes(Result& result) {
+    Ref data, protocol = protocol_;
+    return read(
+        result, [&](TlsEngine::Output& output) { return read_bytes(output, data); },
+        [&] {
+            return !data || py::call_method(protocol.get(), name(Name::data_received), data.get());
+        });
+}
+
+bool SslTransport::deliver_into_protocol(Result& result) {
+    Ref protocol = protocol_, hint = Ref::steal(PyLong_FromSize_t(engine_->left())), buffer;
+    Py_buffer view;
+    if (hint) buffer = py::call_method(protocol.get(), name(Name::get_buffer), hint.get());
+    if (!buffer || PyObject_GetBuffer(buffer.get(), &view, PyBUF_WRITABLE) < 0)
+        return fatal("Fatal error on SSL protocol");
+    size_t size = 0, room = static_cast<size_t>(view.len);
+    bool wanted = stage_ == Stage::kWrapped && !paused_;
+    if (!wanted || !room) {
+        PyBuffer_Release(&view);
+        if (!wanted) return true;
+        PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+        return fatal("Fatal error on SSL protocol");
+    }
+    return read(
+        result,
+        [&](TlsEngine::Output& output) {
+            Result found;
+            do {
+                size_t count;
+                found =
+                    engine_->read(static_cast<char*>(view.buf) + size, room - size, count, output);
+                size += count;
+            } while (found == Result::kDone && size < room &&
+                     (engine_->left() || engine_->pending()));
+            py::ErrorGuard guard;
+            PyBuffer_Release(&view);
+            return found;
+        },
+        [&] {
+            Ref count = Ref::steal(PyLong_FromSize_t(size));
+            return !size || (count && py::call_method(protocol.get(), name(Name::buffer_updated),
+                                                      count.get()));
+        });
+}
+
+Ref SslTransport::pause_reading() {
+    if (paused_) return Ref::none();
+    paused_ = true;
+    if (stage_ != Stage::kWrapped) return Ref::none();
+    return stream_ ? stream_->pause_reading()
+                   : py::call_method(lower_.get(), name(Name::pause_reading));
+}
+
+// What is here already comes in the next turn.
+Ref SslTransport::resume_reading() {
+    if (!paused_) return Ref::none();
+    paused_ = false;
+    if (!connected() || resuming_) return Ref::none();
+    resuming_ = loop()->push(this, kResume);
+    return resuming_ ? Ref::none() : Ref();
+}
+
+bool SslTransport::resume() {
+    resuming_ = false;
+    if (paused_ || !connected()) return true;
+    if (!receive(nullptr, 0)) return fatal("Fatal error on SSL protocol");
+    if (paused_ || !connected()) return true;
+    return ended_ ? end() : read_on();
+}
+
+// Has the transport below read again.
+bool SslTransport::read_on() {
+    Ref done = stream_ ? stream_->resume_reading()
+                       : py::call_method(lower_.get(), name(Name::resume_reading));
+    return done || fatal("Fatal error on SSL protocol");
+}
+
+// Writing.
+
+Ref SslTransport::write(PyObject* data) {
+    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))
+        return py::raise(PyExc_TypeError, "data: expecting a bytes-like instance, got %.200s",
+                         Py_TYPE(data)->tp_name);
+    return append(data) && appended() ? Ref::none() : Ref();
+}
+
+Ref SslTransport::writelines(PyObject* list) {
+    Ref pieces = Ref::steal(PySequence_Fast(list, "writelines() takes an iterable of bytes"));
+    if (!pieces) return {};
+    // All or none: what cannot be sent is found before anything is.
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
+        PyObject* piece = PySequence_Fast_GET_ITEM(pieces.get(), i);
+        if (!PyObject_CheckBuffer(piece))
+            return py::raise(PyExc_TypeError, "a bytes-like object is required, not '%.200s'",
+                             Py_TYPE(piece)->tp_name);
+    }
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
+        Ref piece = Ref::borrow(PySequence_Fast_GET_ITEM(pieces.get(), i));
+        if (!append(piece.get())) return {};
+    }
+    return appended() ? Ref::none() : Ref();
+}
+
+// Queues what the object holds: itself, if nobody can change it.
+bool SslTransport::append(PyObject* data) {
+    bool open = stage_ == Stage::kWrapped || stage_ == Stage::kHandshake ||
+                (stage_ == Stage::kUnwrapped && !lower_ && !closing_);
+    if (!open) {
+        if (late_++ < kLateWrites) return true;
+        return Flow::warn("SSL connection is closed");
+    }
+    if (PyBytes_CheckExact(data)) return queue_.push(data);
+    Ref copy = Ref::steal(PyBytes_FromObject(data));
+    return copy && queue_.push(copy.get());
+}
+
+// Something was queued: it leaves now or at the turn's end.
+bool SslTransport::appended() {
+    if (queue_.empty() || stage_ != Stage::kWrapped) return true;
+    size_t size = queue_.size();
+    if (size >= kFlushAt || size >= writing_.high || !loop()->in_turn()) return send();
+    loop()->transports().flush_later(this);
+    return true;
+}
+
+// Encrypts what was written, as far as `most` bytes of it. Small pieces share a record.
+TlsEngine::Result SslTransport::encrypt(TlsEngine::Output& output, size_t most) {
+    constexpr int kVectors = 64;
+    iovec vectors[kVectors];
+    char record[kRecord];
+    size_t bytes;
+    for (size_t done = 0; done < most && !queue_.empty();) {
+        int count = queue_.peek(vectors, kVectors, most - done, bytes);
+        const char* data = static_cast<char*>(vectors[0].iov_base);
+        size_t size = vectors[0].iov_len;
+        if (count > 1 && size >= kRecord) size -= size % kRecord;
+        if (count > 1 && size < kRecord) {
+            size = 0;
+            for (int i = 0; i < count && size < kRecord; ++i) {
+                size_t piece = std::min(vectors[i].iov_len, kRecord - size);
+                std::memcpy(record + size, vectors[i].iov_base, piece);
+                size += piece;
+            }
+            data = record;
+        }
+        Result result = engine_->write(data, size, output);
+        if (result != Result::kDone) return result;
+        queue_.consume(size);
+        done += size;
+    }
+    return Result::kDone;
+}
+
+bool SslTransport::takes() { return stream_ ? stream_->takes() : lower_ && !refused_; }
+
+// Gives records to the transport below. False: an exception leaves run_forever().
+bool SslTransport::put(TlsEngine::Output& output, bool later) {
+    bool done = true;
+    if (output.empty()) return true;
+    if (stream_) {
+        done = stream_->put(output.begin(), output.size(), later);
+    } else if (lower_) {
+        Ref bytes = Ref::steal(
+            PyBytes_FromStringAndSize(output.begin(), static_cast<Py_ssize_t>(output.size())));
+        done = bytes && py::call_method(lower_.get(), name(Name::write), bytes.get());
+        done = done || fatal("Fatal error on SSL protocol");
+    }
+    output.clear();
+    return done;
+}
+
+// Sends what the transport below takes.
+bool SslTransport::send() {
+    if (stage_ != Stage::kWrapped && stage_ != Stage::kFlushing) return true;
+    Result result = Result::kDone;
+    while (result == Result::kDone && !queue_.empty() && takes()) {
+        Output output(loop());
+        result = encrypt(output.bytes, kAtOnce);
+        Ref error = Ref::steal(py::take_raised());
+        if (!put(output.bytes)) return false;
+        if (!error) continue;
+        py::put_raised(error.release());
+        return fatal("Fatal error on SSL protocol");
+    }
+    if (!control_writing()) return false;
+    return stage_ != Stage::kFlushing || !queue_.empty() || finish();
+}
+
+size_t SslTransport::unsent() { return queue_.size() + (stream_ ? stream_->unsent_size() : 0); }
+
+bool SslTransport::control_writing() {
+    size_t size = unsent();
+    if (!held_back_ && size && size >= writing_.high) {
+        held_back_ = true;
+        Ref protocol = protocol_;
+        return py::call_method(protocol.get(), name(Name::pause_writing)) ||
+               report("protocol.pause_writing() failed");
+    }
+    if (!held_back_ || size > writing_.low) return true;
+    held_back_ = false;
+    Ref protocol = protocol_;
+    return py::call_method(protocol.get(), name(Name::resume_writing)) ||
+           report("protocol.resume_writing() failed");
+}
+
+Ref SslTransport::set_write_buffer_limits(py::Args args) {
+    if (!water_marks("set_write_buffer_limits", args, kWriteHigh, writing_.high, writing_.low))
+        return {};
+    return !connected() || control_writing() ? Ref::none() : Ref();
+}
+
+Ref SslTransport::get_write_buffer_limits() { return pair(writing_); }
+
+// What waits for the turn's end is sent first: only what could not be counts.
+Ref SslTransport::get_write_buffer_size() {
+    return send() ? Ref::steal(PyLong_FromSize_t(unsent())) : Ref();
+}
+
+Ref SslTransport::set_read_buffer_limits(py::Args args) {
+    return water_marks("set_read_buffer_limits", args, kReadHigh, reading_.high, reading_.low)
+               ? Ref::none()
+               : Ref();
+}
+
+Ref SslTransport::get_read_buffer_limits() { return pair(reading_); }
+
+Ref SslTransport::get_read_buffer_size() {
+    return Ref::steal(PyLong_FromSsize_t(kept_ ? PyBytes_GET_SIZE(kept_.get()) : 0));
+}
+
+Ref SslTransport::pair(Limits limits) {
+    return Ref::steal(Py_BuildValue("(nn)", static_cast<Py_ssize_t>(limits.low),
+                                    static_cast<Py_ssize_t>(limits.high)));
+}
+
+Ref SslTransport::write_eof() {
+    PyErr_SetNone(PyExc_NotImplementedError);
+    return {};
+}
+
+// The end.
+
+Ref SslTransport::is_closing() {
+    if (closing_ || !lower_) return Ref::borrow(closing_ ? Py_True : Py_False);
+    return stream_ ? stream_->is_closing() : py::call_method(lower_.get(), name(Name::is_closing));
+}
+
+// No more comes from below. asyncio takes this for the peer's end, though TLS has a word for that.
+bool SslTransport::end() {
+    if (stage_ == Stage::kShutdown) return tell_end() && complete();
+    return tell_end() && begin_closing();
+}
+
+// The peer has said that no more comes.
+bool SslTransport::tell_end() {
+    if (told_ != Told::kMade) return true;
+    told_ = Told::kEnd;
+    Ref protocol = protocol_;
+    Ref answer = py::call_method(protocol.get(), name(Name::eof_received));
+    int open = answer ? PyObject_IsTrue(answer.get()) : -1;
+    if (open < 0) return fatal("Error calling eof_received()");
+    return !open || Flow::warn("returning true from eof_received() has no effect when using ssl");
+}
+
+Ref SslTransport::close() { return begin_closing() ? Ref::none() : Ref(); }
+
+// What is written is sent, then the end is said, and the peer's awaited.
+bool SslTransport::begin_closing() {
+    closing_ = true;
+    if (stage_ == Stage::kHandshake) return cut(nullptr);
+    if (stage_ != Stage::kWrapped) return true;
+    stage_ = Stage::kFlushing;
+    return start_timer(shutdown_timeout_.get()) && send();
+}
+
+bool SslTransport::finish() {
+    stage_ = Stage::kShutdown;
+    if (ended_) return tell_end() && complete();
+    Result result;
+    {
+        Output output(loop());
+        result = engine_->shut(output.bytes);
+        PyErr_Clear();  // it ends in any case
+        if (!put(output.bytes)) return false;
+    }
+    notified_ = notified_ || result == Result::kDone;
+    if (result == Result::kDone) return tell_end() && complete();
+    if (result == Result::kFailed) return complete();
+    // Its answer is looked for even where nobody wanted to read.
+    if (!paused_) return true;
+    paused_ = false;
+    return receive(nullptr, 0) && (!connected() || read_on());
+}
+
+// After close(): what the peer had under way is of no use to anybody.
+bool SslTransport::discard() {
+    Result result;
+    do {
+        char nowhere[kRecord];
+        size_t count;
+        Output output(loop());
+        result = engine_->read(nowhere, sizeof nowhere, count, output.bytes);
+        PyErr_Clear();
+        discarded_ += count;
+        if (!put(output.bytes)) return false;
+    } while (result == Result::kDone && discarded_ <= kLinger);
+    if (discarded_ > kLinger) return cut(nullptr);
+    notified_ = notified_ || result == Result::kEnd;
+    if (result == Result::kStarved || stage_ != Stage::kShutdown) return true;
+    return (result != Result::kEnd || tell_end()) && complete();
+}
+
+// Both ends have said all.
+bool SslTransport::complete() {
+    if (!connected()) return true;
+    stop_timer();
+    return loop()->push(this, kClose);
+}
+
+Ref SslTransport::abort() { return force_close(Py_None); }
+
+Ref SslTransport::force_close(PyObject* error) {
+    closing_ = true;
+    return send() && cut(error) ? Ref::none() : Ref();
+}
+
+// Ends the connection below, without a word to the peer. False: an exception is set.
+bool SslTransport::cut(PyObject* error) {
+    closing_ = true;
+    if (!connected()) return true;
+    if (!error) error = Py_None;
+    if (stage_ != Stage::kHandshake) stage_ = Stage::kUnwrapped;
+    Ref done = stream_ ? stream_->force_close_with(error)
+                       : py::call_method(lower_.get(), name(Name::_force_close), error);
+    return static_cast<bool>(done);
+}
+
+// The exception that is set goes to the exception handler. False: it leaves run_forever().
+bool SslTransport::report(const char* message) {
+    if (py::ends_program()) return false;
+    Ref error = Ref::steal(py::take_raised()), text = Ref::steal(PyUnicode_FromString(message));
+    PyObject* protocol = protocol_ ? protocol_.get() : Py_None;
+    return text && py::call_method(loop_.get(), name(Name::_transport_failed), object(), protocol,
+                                   error.get(), text.get());
+}
+
+// The exception that is set ends the connection. False as of report().
+bool SslTransport::fatal(const char* message) {
+    if (py::ends_program()) return false;
+    Ref error = Ref::steal(py::take_raised());
+    // An OSError is what connection_lost() is for, but debug mode logs it.
+    if (loop()->debug() || !PyErr_GivenExceptionMatches(error.get(), PyExc_OSError)) {
+        py::put_raised(error.new_ref());
+        if (!report(message)) return false;
+    }
+    return cut(error.get());
+}
+
+// What is known of the connection.
+
+Ref SslTransport::get_extra_info(py::Args args) {
+    static constexpr const char* names[] = {"name", "default"};
+    PyObject* slots[2] = {};
+    if (!py::bind({"get_extra_info", names, 2, 2, 1}, args, slots)) return {};
+    PyObject* fallback = slots[1] ? slots[1] : Py_None;
+    auto is = [&](Name key) {
+        return PyUnicode_Check(slots[0]) && PyUnicode_Compare(slots[0], name(key)) == 0;
+    };
+    if (is(Name::sslcontext)) return sslcontext_;
+    if (shaken_) {
+        if (is(Name::ssl_object)) return ssl_object_;
+        if (is(Name::close_notify)) return Ref::borrow(notified_ ? Py_True : Py_False);
+        if (is(Name::peercert)) return py::call_method(ssl_object_.get(), name(Name::getpeercert));
+        if (is(Name::cipher)) return py::call_method(ssl_object_.get(), name(Name::cipher));
+        if (is(Name::compression))
+            return py::call_method(ssl_object_.get(), name(Name::compression));
+    }
+    if (!lower_) return Ref::borrow(fallback);
+    return py::call_method(lower_.get(), name(Name::get_extra_info), slots[0], fallback);
+}
+
+Ref SslTransport::repr() {
+    const char* state = !lower_        ? "unconnected"
+                        : !connected() ? "closed"
+                        : closing_     ? "closing"
+                        : shaken_      ? "open"
+                                       : "shaking hands";
+    PyObject* below = lower_ ? lower_.get() : Py_None;
+    return Ref::steal(
+        PyUnicode_FromFormat("<%s %s on %R>", Py_TYPE(object())->tp_name, state, below));
+}
+
+static PyMethodDef methods[] = {
+    py::fast<&SslTransport::get_extra_info>("get_extra_info",
+                                            R"(get_extra_info($self, name, default=None)
+--
+
+What is known of the connection: after the handshake "peercert", "cipher", "compression" and
+"ssl_object", always "sslcontext", and what the transport below knows ("peername", "socket", ...).
+
+"close_notify", which asyncio does not have: whether the peer has ended what it sent by TLS's word for
+it. After eof_received() False means that the connection just broke off, perhaps by an attacker.
+
+asyncio: BaseTransport.get_extra_info.)"),
+    py::onearg<&SslTransport::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
+--
+
+Hand the connection over to another protocol. asyncio: BaseTransport.set_protocol.)"),
+    py::noargs<&SslTransport::get_protocol>("get_protocol", R"(get_protocol($self, /)
+--
+
+The protocol; None once the connection is lost. asyncio: BaseTransport.get_protocol.)"),
+    py::noargs<&SslTransport::is_closing>("is_closing", R"(is_closing($self, /)
+--
+
+Whether close() or abort() was called, or the connection ended. asyncio: BaseTransport.is_closing.)"),
+    py::noargs<&SslTransport::close>("close", R"(close($self, /)
+--
+
+Stop reading, send what is written, say that no more comes, and close once the peer has said so,
+too; after ssl_shutdown_timeout seconds without it. asyncio: BaseTransport.close.)"),
+    py::noargs<&SslTransport::abort>("abort", R"(abort($self, /)
+--
+
+Close at once: what is not sent is dropped. asyncio: WriteTransport.abort.)"),
+    py::noargs<&SslTransport::is_reading>("is_reading", R"(is_reading($self, /)
+--
+
+Whether the protocol gets what comes in. asyncio: ReadTransport.is_reading.)"),
+    py::noargs<&SslTransport::pause_reading>("pause_reading", R"(pause_reading($self, /)
+--
+
+Let nothing more come in. asyncio: ReadTransport.pause_reading.)"),
+    py::noargs<&SslTransport::resume_reading>("resume_reading", R"(resume_reading($self, /)
+--
+
+Let it come in again, from the next turn on. asyncio: ReadTransport.resume_reading.)"),
+    py::onearg<&SslTransport::write>("write", R"(write($self, data, /)
+--
+
+Send bytes: encrypted at the end of this turn of the loop, with whatever else is written in it.
+
+data: bytes, bytearray or memoryview; what can change is copied. Raises TypeError for anything else.
+asyncio: WriteTransport.write.)"),
+    py::onearg<&SslTransport::writelines>("writelines", R"(writelines($self, list_of_data, /)
+--
+
+Send each of an iterable of bytes. asyncio: WriteTransport.writelines.)"),
+    py::noargs<&SslTransport::write_eof>("write_eof", R"(write_eof($self, /)
+--
+
+Raise NotImplementedError: TLS has no half-closed connections here. asyncio: WriteTransport.write_eof.)"),
+    py::noargs<&SslTransport::can_write_eof>("can_write_eof", R"(can_write_eof($self, /)
+--
+
+False. asyncio: WriteTransport.can_write_eof.)"),
+    py::fast<&SslTransport::set_write_buffer_limits>(
+        "set_write_buffer_limits", R"(set_write_buffer_limits($self, high=None, low=None)
+--
+
+How many unsent bytes pause the protocol (512 KiB at first), and how few resume it.
+
+Raises ValueError unless high >= low >= 0. asyncio: WriteTransport.set_write_buffer_limits.)"),
+    py::noargs<&SslTransport::get_write_buffer_limits>("get_write_buffer_limits",
+                                                       R"(get_write_buffer_limits($self, /)
+--
+
+The pair (low, high), in bytes. asyncio: WriteTransport.get_write_buffer_limits.)"),
+    py::noargs<&SslTransport::get_write_buffer_size>("get_write_buffer_size",
+                                                     R"(get_write_buffer_size($self, /)
+--
+
+How many written bytes could not be sent so far. asyncio: WriteTransport.get_write_buffer_size.)"),
+    py::fast<&SslTransport::set_read_buffer_limits>(
+        "set_read_buffer_limits", R"(set_read_buffer_limits($self, high=None, low=None)
+--
+
+Accepted for asyncio's sake: what is paused reads no more at all, so nothing piles up.
+
+Raises ValueError unless high >= low >= 0.)"),
+    py::noargs<&SslTransport::get_read_buffer_limits>("get_read_buffer_limits",
+                                                      R"(get_read_buffer_limits($self, /)
+--
+
+The pair (low, high), in bytes.)"),
+    py::noargs<&SslTransport::get_read_buffer_size>("get_read_buffer_size",
+                                                    R"(get_read_buffer_size($self, /)
+--
+
+How many bytes of records were read before the protocol paused, and are kept.)"),
+    py::onearg<&SslTransport::force_close>("_force_close",
+                                           "_force_close($self, exc, /)\n--\n\nasyncio's hook."),
+    py::noargs<&SslTransport::time_out>("_time_out", "_time_out($self, /)\n--\n\nToo long."),
+    py::onearg<&SslTransport::connection_made>(
+        "connection_made", "connection_made($self, transport, /)\n--\n\nBegin the handshake."),
+    py::onearg<&SslTransport::data_received>("data_received",
+                                             "data_received($self, data, /)\n--\n\nTake records."),
+    py::noargs<&SslTransport::eof_received>("eof_received",
+                                            "eof_received($self, /)\n--\n\nNo more records come."),
+    py::onearg<&SslTransport::connection_lost>(
+        "connection_lost", "connection_lost($self, exc, /)\n--\n\nThe end below."),
+    py::noargs<&SslTransport::pause_writing>("pause_writing",
+                                             "pause_writing($self, /)\n--\n\nSend nothing."),
+    py::noargs<&SslTransport::resume_writing>("resume_writing",
+                                              "resume_writing($self, /)\n--\n\nSend again."),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+static PyGetSetDef getset[] = {
+    py::get<&SslTransport::get_loop>("_loop", "The event loop."),
+    py::get<&SslTransport::get_protocol_paused>("_protocol_paused",
+                                                "Whether writing is held back."),
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+const py::TypeInfo SslTransport::kType = {
+    "pyev.SSLTransport",
+    "A connection through TLS, and the protocol of the transport below it. asyncio: Transport.",
+    methods,
+    getset,
+};
+
+Ref SslTransport::make_type(PyObject* module, PyObject* base) {
+    Ref type = py::make_type<SslTransport, true>(module, base);
+    return type && allow_upgrades(type.get(), "FALLBACK") ? type : Ref();
+}
+
+}  // namespace pyev::net
