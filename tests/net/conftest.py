@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from net_kit import Net
+from tls_kit import TLS_1_2, TLS_1_3, Tls
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,3 +35,21 @@ def net(aloop: Any, request: pytest.FixtureRequest) -> Iterator[Net]:
 def connect(request: pytest.FixtureRequest, net: Net) -> Callable[..., Any]:
     """Connects a transport of each kind; see Net.connect."""
     return functools.partial(net.connect, request.param)
+
+
+@pytest.fixture
+def tls(net: Net) -> Tls:
+    """Connections with TLS on each event loop."""
+    return Tls(net)
+
+
+@pytest.fixture(params=["client", "server"])
+def side(request: pytest.FixtureRequest) -> str:
+    """Which one the transport is."""
+    return request.param
+
+
+@pytest.fixture(params=[TLS_1_2, TLS_1_3], ids=["1.2", "1.3"])
+def version(request: pytest.FixtureRequest) -> Any:
+    """Of TLS."""
+    return request.param
