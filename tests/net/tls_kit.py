@@ -250,8 +250,10 @@ class Tls:
             await server.called("made")
         return client, server
 
-    def reported_if_debugging(self, *errors: type[BaseException]) -> None:
-        """In debug mode only, a server says which connections it could not welcome."""
-        expected = list(errors) if self.loop.get_debug() else []
-        for error in expected:
-            self.net.reported(error)
+    def refused(self, *errors: type[OSError]) -> None:
+        """In debug mode only, a server says which connections it could not welcome, and why."""
+        if self.loop.get_debug():
+            reports = [report.get("exception") for report in self.net.reports]
+            self.net.reports.clear()
+            assert len(reports) == len(errors), reports
+            assert all(map(isinstance, reports, errors)), reports
