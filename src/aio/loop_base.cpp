@@ -192,6 +192,7 @@ char* LoopBase::read_buffer() {
 Ref LoopBase::call_soon(py::Args args) { return soon("call_soon", args, false); }
 
 Ref LoopBase::call_soon_threadsafe(py::Args args) {
+    if (ends_poll() && !loop()->can_wake()) return {};
     Ref handle = soon("call_soon_threadsafe", args, true);
     if (handle) end_poll();
     return handle;

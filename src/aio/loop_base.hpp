@@ -157,8 +157,9 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool run_transport(PyObject* transport, unsigned what);
     [[nodiscard]] bool flush();
     // Something was queued, from whatever thread. The loop's own sees it before it polls again.
+    bool ends_poll() const { return running_ && (polling_ || !in_turn()); }
     void end_poll() {
-        if (running_ && (polling_ || !in_turn())) loop()->wake();
+        if (ends_poll()) loop()->wake();
     }
     void disarm();
     bool driving() const { return loop()->driver() == this; }

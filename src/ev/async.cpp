@@ -8,6 +8,7 @@ using py::Ref;
 // The one call that any thread may make while the loop runs. libev wakes the poll with an eventfd
 // it made with the loop.
 Ref Async::send() {
+    if (!owner()->can_end_poll(&ev_)) return {};
     ev_async_send(owner()->ev(), &ev_);
     if (is_active()) owner()->note_sent(&ev_);
     return Ref::none();
@@ -27,7 +28,8 @@ static PyMethodDef methods[] = {
 Wake the loop and make the watcher pending. From any thread, and from signal handlers.
 
 Nothing comes of it if the watcher is not active. Cheap when a send is already on its way.
-Raises Error when the loop is closed. libev manual: ev_async_send.)"),
+Raises Error when the loop is closed; OSError (EBADF) when the loop waits, and somebody has closed the
+descriptor that wakes it. libev manual: ev_async_send.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 

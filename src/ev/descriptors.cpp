@@ -82,12 +82,12 @@ void Descriptors::settle(Guess guess, [[maybe_unused]] const char* kind) {
 #endif
 }
 
+bool Descriptors::alive(const Own& own) {
+    struct stat status;
+    return fstat(own.fd, &status) == 0 && status.st_dev == own.device && status.st_ino == own.inode;
+}
+
 bool Descriptors::own_alive() const {
-    auto alive = [](const Own& own) {
-        struct stat status;
-        return fstat(own.fd, &status) == 0 && status.st_dev == own.device &&
-               status.st_ino == own.inode;
-    };
     for (int i = 0; i < own_size_; ++i)
         if (!alive(own_[i])) return false;
     // The others matter where libev is about to hand them to the kernel.

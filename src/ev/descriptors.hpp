@@ -71,6 +71,9 @@ class Descriptors {
         timerfd_.fd = inotify_.fd = -1;
     }
 
+    // Whether what ends a poll is still there; of what is not known, yes.
+    bool wakeup_alive() const { return own_size_ == 0 || alive(own_[own_size_ - 1]); }
+
     int backend_fd();
     bool changed() const { return !changed_.empty(); }
 
@@ -109,6 +112,7 @@ class Descriptors {
     void find_backend();
     void find_wakeup(int hint);
     void add_own(int fd);
+    static bool alive(const Own& own);
     bool own_alive() const;
     [[nodiscard]] bool check_own();
     bool modifies();

@@ -119,6 +119,14 @@ class Loop {
     }
     // Ends a poll, from any thread.
     void wake() { ev_async_send(ev_, &wake_); }
+    [[nodiscard]] bool can_wake() { return can_end_poll(&wake_); }
+    // libev does not say when it could not write, and the loop would sleep on. So this is asked
+    // before sending to an Async of the loop's; false: OSError. It looks only where libev will
+    // write.
+    [[nodiscard]] bool can_end_poll(ev_async* async) {
+        return !released_ || ev_async_pending(async) || descriptors_.wakeup_alive() ||
+               py::raise_errno(EBADF);
+    }
     // While one lives, Python's signals end the polls: cheaper than for each run() anew.
     class Session {
      public:

@@ -1,8 +1,10 @@
 """What other threads may do, and what happens when they do what they may not."""
 
 import asyncio
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +101,56 @@ def test_what_wakes_the_loop_is_gone(script, how):
     loop.close()
     """
     assert script(program, how).split() in (["OSError"], ["called"])
+
+
+@pytest.mark.skipif(
+    os.uname().machine not in ("x86_64", "aarch64"),
+    reason="how system calls are numbered here is not known",
+)
+@pytest.mark.parametrize("how", ["closed", "another file"])
+def test_what_wakes_the_loop_goes_while_it_waits(script, how):
+    """Nobody can end the wait, and whoever tries is told."""
+    program = """
+    import faulthandler, os, pyev, signal, sys, threading
+    faulthandler.dump_traceback_later(40, exit=True)
+    sys.path.append(sys.argv[2])
+    import fault_kit
+    loop = pyev.new_event_loop()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventfd]":
+                found = int(name)
+        except OSError:
+            pass
+    null = os.open(os.devnull, os.O_RDONLY)
+    watcher = loop.ev.async_(lambda watcher, revents: None)
+    watcher.start()
+    def spoil():
+        fault_kit.wait_until_blocked()
+        if sys.argv[1] == "closed":
+            os.close(found)
+        else:
+            os.dup2(null, found)
+        for call in (lambda: loop.call_soon_threadsafe(int), watcher.send):
+            try:
+                call()
+            except OSError as error:
+                print(error)
+        signal.raise_signal(signal.SIGINT)
+    thread = threading.Thread(target=spoil)
+    loop.call_soon(thread.start)
+    try:
+        loop.run_forever()
+    except KeyboardInterrupt:
+        print("Ctrl-C")
+    thread.join()
+    watcher.stop()
+    loop.close()
+    os.close(null)
+    """
+    told = "[Errno 9] Bad file descriptor"
+    faults = str(Path(__file__).parent.parent / "faults")
+    assert script(program, how, faults).splitlines() == [told, told, "Ctrl-C"]
 
 
 def test_closed(aloop):
