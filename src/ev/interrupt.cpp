@@ -11,10 +11,26 @@
 
 namespace pyev::ev {
 
+// What a signal may have to wait for while there is no pipe, in seconds.
+static constexpr double kShortWait = 0.05;
+
+void Interrupt::wait_shortly(struct ev_loop* loop) {
+    if (ev_is_active(&short_wait_)) return;
+    // It holds no loop running; libev stops it before it fires, which takes the reference anew.
+    ev_timer_init(
+        &short_wait_, [](struct ev_loop* ev, ev_timer*, int) { ev_ref(ev); }, kShortWait, 0.);
+    ev_timer_start(loop, &short_wait_);
+    ev_unref(loop);
+}
+
 bool Interrupt::open(struct ev_loop* loop, Descriptors& descriptors) {
     if (loop_) return true;
     int ends[2];
-    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return py::raise_errno(errno);
+    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) {
+        if (errno != EMFILE && errno != ENFILE) return py::raise_errno(errno);
+        wait_shortly(loop);
+        return true;
+    }
     reader_ = ends[0];
     writer_ = ends[1];
     loop_ = loop;

@@ -15,8 +15,10 @@ namespace pyev::ev {
 
 class Interrupt {
  public:
-    // Makes the pipe, once. OSError when there is none to be had.
+    // Makes the pipe, once. Without a descriptor to spare there is none: until there is, a wait is
+    // a short one, so that signals are looked at. OSError for any other reason.
     [[nodiscard]] bool open(struct ev_loop* loop, Descriptors& descriptors);
+    bool is_open() const { return loop_; }
     void close();
 
     void enter(State& state);
@@ -24,6 +26,7 @@ class Interrupt {
 
  private:
     static void readable(struct ev_loop*, ev_io* io, int);
+    void wait_shortly(struct ev_loop* loop);
     static void dead(Watch* watch);
     int set(int fd);
     void drain(bool tell);
@@ -33,6 +36,7 @@ class Interrupt {
     State* state_ = nullptr;
     Watch watch_ = {};
     ev_io io_ = {};
+    ev_timer short_wait_ = {};
     int reader_ = -1;
     int writer_ = -1;
     int previous_ = -1;

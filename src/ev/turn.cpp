@@ -113,7 +113,7 @@ void Loop::before_poll() {
     bool waits = frame_->wait && !(sent_ && ev_async_pending(sent_));
     if (waits && owner_ == state_->main_thread) {
         if (!interrupt_.open(ev_, descriptors_)) return fail();
-        interrupt_.enter(*state_);
+        if (interrupt_.is_open()) interrupt_.enter(*state_);
         // Signals from here on end the poll; the ones before it are seen here.
         if (PyErr_CheckSignals() < 0) return fail();
     }

@@ -1,13 +1,13 @@
 """Descriptors of the loop itself, and backends that are missing or fail."""
 
 import contextlib
-import ctypes
+import errno
 import os
 import resource
 import signal
-import struct
 
 import fault_kit as kit
+import seccomp
 from fault_harness import scenario
 
 import pyev
@@ -180,6 +180,28 @@ def test_no_descriptors_left_for_a_loop(room: int) -> None:
         kit.works(loop)
 
 
+@scenario("A11", "C31")
+def test_no_descriptors_left_for_the_first_wait() -> None:
+    """Its waits are short until there are some, and signals end them all the same."""
+    shoot = kit.assassin(signal.SIGINT)
+    with kit.new_loop() as loop:
+        keep = loop.async_(kit.never)
+        keep.start()
+        about_to_block = loop.prepare(lambda w, revents: (w.stop(), shoot()))
+        before = kit.open_fds()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (kit.closed(), hard))
+        kit.calm(loop)
+        for _ in range(3):
+            about_to_block.start()
+            kit.raises(KeyboardInterrupt, loop.start)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert kit.open_fds() == before
+        kit.works(loop)
+        assert len(kit.open_fds()) == len(before) + 2
+        keep.stop()
+
+
 @scenario("A11", "41", room=[0, 1, 2], alone=True)
 def test_no_descriptors_left_after_a_fork(room: int) -> None:
     with kit.new_loop() as loop:
@@ -222,28 +244,14 @@ def test_no_descriptors_left_after_a_fork(room: int) -> None:
 # 13. io_uring and backends that are missing.
 
 
-def forbid(*calls: int, code: int = 38) -> None:
-    """From now on the kernel answers these system calls of this process with an error."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    program = [(0x20, 0, 0, 0)]  # Load the number of the call,
-    for call in calls:
-        program += [(0x15, 0, 1, call), (0x06, 0, 0, 0x00050000 | code)]  # compare, answer,
-    program += [(0x06, 0, 0, 0x7FFF0000)]  # or allow.
-    packed = b"".join(struct.pack("HBBI", *line) for line in program)
-    buffer = ctypes.create_string_buffer(packed)
-    header = ctypes.create_string_buffer(
-        struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
-    )
-    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, header, 0, 0):
+def forbid(*calls: str, code: int = errno.ENOSYS) -> None:
+    if not seccomp.forbid(*calls, code=code):
         kit.skip("no seccomp here")
-
-
-IO_URING_SETUP, IO_URING_ENTER = 425, 426
 
 
 @scenario("A13", backends="io_uring", code=[38, 1, 12], alone=True)
 def test_io_uring_forbidden(code: int) -> None:
-    forbid(IO_URING_SETUP, code=code)
+    forbid("io_uring_setup", code=code)
     for _ in range(3):
         error = kit.raises((pyev.Error, OSError), pyev.Loop, pyev.EVBACKEND_IOURING)
         assert isinstance(error, pyev.Error | OSError)
@@ -262,7 +270,7 @@ def test_io_uring_failing_while_running() -> None:
     io = loop.io(r, EV_READ, kit.nothing)
     io.start()
     kit.turns(loop, 2)
-    forbid(IO_URING_ENTER)
+    forbid("io_uring_enter")
     io.stop()
     io.set(w, EV_WRITE)
     io.start()
@@ -284,7 +292,7 @@ def test_io_uring_forbidden_after_a_fork() -> None:
         kit.turns(loop)
 
         def child() -> None:
-            forbid(IO_URING_SETUP)
+            forbid("io_uring_setup")
             for _ in range(3):
                 kit.raises((OSError, pyev.Error), loop.start, kit.NOWAIT)
             loop.close()

@@ -29,8 +29,8 @@ GUARDS = [
         "test_fds.py::test_a_closed_fd_is_refused_at_start[poll]",
         "descriptors.cpp",
         "Descriptors::start, fstat and verify",
-        "if (fstat(io->fd, &status) != 0) return errno;",
-        "if (fstat(io->fd, &status) != 0) status = {};",
+        "if (!known && fstat(io->fd, &status) != 0) return errno;",
+        "if (!known && fstat(io->fd, &status) != 0) status = {};",
         (
             "if (int refused = verify(io->fd, status, identity)) return refused;",
             "(void)verify(io->fd, status, identity);",
@@ -54,8 +54,8 @@ GUARDS = [
         "test_fds.py::test_stopped_after_its_fd_was_closed_leaves_nothing_to_trip_over[epoll]",
         "descriptors.cpp",
         "Descriptors::stop, note_change",
-        "if (entries_[fd].head) note_change(watch->io->fd);",
-        "",
+        "return note_change(watch->io->fd);",
+        "return;",
     ),
     Guard(
         "test_fds.py::test_closed_before_everything_is_registered_anew[epoll]",
@@ -75,8 +75,8 @@ GUARDS = [
         "test_fds_reused.py::test_a_number_reused_is_registered_anew[epoll]",
         "descriptors.cpp",
         "Descriptors::start, ev_io_set",
-        "if (identity != Identity::kSame) ev_io_set(io, io->fd, events);",
-        "(void)identity;",
+        "        ev_io_set(io, io->fd, events);\n        entry.anew = true;\n",
+        "",
     ),
     Guard(
         "test_fds_reused.py::test_a_ready_file_closed_but_not_stopped_is_no_spin[epoll]",
@@ -193,6 +193,20 @@ GUARDS = [
         "if (!probe_descriptors(hint)) PyErr_Clear(), hint = 3;",
     ),
     Guard(
+        "test_backends.py::test_no_descriptors_left_for_the_first_wait[epoll]",
+        "interrupt.cpp",
+        "Interrupt::open, short waits",
+        "if (errno != EMFILE && errno != ENFILE) return",
+        "if (errno >= 0) return",
+    ),
+    Guard(
+        "../aio/test_threads.py::test_what_wakes_the_loop_goes_while_it_waits[closed]",
+        "loop.hpp",
+        "Loop::can_end_poll",
+        "descriptors_.wakeup_alive() ||",
+        "true ||",
+    ),
+    Guard(
         "test_backends.py::test_no_descriptors_left_after_a_fork[epoll-0]",
         "turn.cpp",
         "Loop::can_rebuild",
@@ -203,8 +217,8 @@ GUARDS = [
         "test_backends.py::test_each_descriptor_of_the_loop_closed_alone[poll-true-true]",
         "descriptors.cpp",
         "Descriptors::own_alive",
-        "if (!own_alive()) return py::raise_errno(EBADF);",
-        "(void)own_alive();",
+        "return own_alive() || py::raise_errno(EBADF);",
+        "return own_alive() || true;",
     ),
     Guard(
         "test_backends.py::test_io_uring_failing_while_running[io_uring]",
@@ -224,10 +238,9 @@ GUARDS = [
         "test_signals.py::test_just_before_the_poll[epoll]",
         "turn.cpp",
         "Loop::before_poll, signals that came before it",
-        "        interrupt_.enter(*state_);\n"
         "        // Signals from here on end the poll; the ones before it are seen here.\n"
         "        if (PyErr_CheckSignals() < 0) return fail();",
-        "        interrupt_.enter(*state_);",
+        "",
     ),
     Guard(
         "test_signals.py::test_a_foreign_wakeup_fd_is_put_back_and_gets_its_bytes[epoll-0]",
@@ -268,7 +281,7 @@ GUARDS = [
         "test_children.py::test_waiting_ends_whatever_sigchld_is[epoll-ignored-false]",
         "child.cpp",
         "Child::collect, a status taken by another",
-        "        status = {pid_, kUnknownStatus};\n        return true;",
+        "        status = {pid_, kUnknownStatus};\n        lost_ = true;\n        return true;",
         "        return kUnknownStatus == 77;",
     ),
     Guard(
@@ -401,6 +414,8 @@ def run(tree: Path, guard: Guard) -> str | None:
         capture_output=True,
         text=True,
     )
+    if result.returncode not in (0, 1):
+        return None  # the test was not run
     return "passed" if result.returncode == 0 else symptom(result.stdout)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "faults"))  # for what answers system calls
 
 from net_kit import Net
 from tls_kit import TLS_1_2, TLS_1_3, Tls

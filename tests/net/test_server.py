@@ -9,6 +9,7 @@ import sys
 import warnings
 
 import pytest
+import seccomp
 from net_kit import Recorder, few_descriptors
 
 
@@ -158,6 +159,29 @@ async def test_no_descriptors_left(serving, net):
     other.server.close()
     await net.turn(3)
     net.reports.clear()
+
+
+@pytest.mark.asyncio_fails("reports once per connection it may accept", strict=False, run=False)
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_the_system_lacks_something(serving, net, code):
+    """Any of these passes: the same one report, and the same wait."""
+    service = serving()
+    net.run(service.start())
+    peer = service.client()
+
+    def lacking():
+        net.run(net.calm())
+        (report,) = net.reported(OSError)
+        assert report["exception"].errno == code
+        net.run(net.calm())
+        assert not service.protocols
+
+    if not seccomp.without(lacking, "accept4", code=code):
+        pytest.skip("no seccomp here")
+    service.client()
+    net.run(service.connections(2))
+    net.run(peer.send(b"x"))
+    service.server.close()
 
 
 @pytest.mark.asyncio_fails("starts serving again", strict=False, run=False)
