@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import contextvars
+import errno
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -252,22 +254,167 @@ def test_kill_and_terminate(aloop):
     aloop.run_until_complete(main())
 
 
+# Spawns that fail
+
+
+SPAWNS = int(os.environ.get("PYEV_TEST_SPAWNS", "50"))
+
+
+@contextlib.contextmanager
+def few_descriptors(spare):
+    """So many can be opened, and no more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = []
+    try:
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + spare + 1, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(spare):
+            os.close(opened.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in opened:
+            os.close(fd)
+
+
 @pytest.mark.parametrize(
     ("args", "options", "error"),
     [
         (["/nowhere/at/all"], {}, FileNotFoundError),
+        (["/"], {}, PermissionError),
         ([SHELL, "a\0b"], {}, ValueError),
         ([SHELL], {"cwd": "/nowhere/at/all"}, FileNotFoundError),
+        ([SHELL], {"env": {"a=b": "c"}}, ValueError),
+        ([SHELL], {"pass_fds": [-1]}, ValueError),
     ],
-    ids=["program", "nul", "cwd"],
+    ids=["program", "folder", "nul", "cwd", "environment", "descriptor"],
 )
 def test_failing_spawns_leave_nothing(aloop, args, options, error):
     async def main():
-        for _ in range(50):
+        for _ in range(SPAWNS):
             with pytest.raises(error):
                 await asyncio.create_subprocess_exec(*args, stdin=-1, stdout=-1, **options)
+            # No process either: `tidy` would see that only now, and one may have ended by then.
+            with pytest.raises(ChildProcessError):
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     aloop.run_until_complete(main())
+
+
+def test_spawns_without_descriptors_leave_nothing(aloop):
+    """Pipe by pipe: OSError, until there are enough."""
+
+    async def main(spare):
+        with few_descriptors(spare):
+            try:
+                process = await shell("cat", stdin=-1, stdout=-1, stderr=-1)
+            except OSError as error:
+                assert error.errno == errno.EMFILE
+                return False
+        assert await process.communicate(b"x") == (b"x", b"")
+        for _ in range(3):  # its pipes are closed a turn after their end was read
+            await asyncio.sleep(0)
+        return True
+
+    def open_now():
+        return sorted(os.listdir("/proc/self/fd"))
+
+    aloop.run_until_complete(asyncio.sleep(0.01))  # what the loop needs for waiting, it has now
+    assert aloop.run_until_complete(main(64))
+    before = open_now()
+    for _ in range(max(1, SPAWNS // 50)):
+        worked = []
+        for spare in range(16):
+            worked.append(aloop.run_until_complete(main(spare)))
+            assert open_now() == before
+        # Four pipes: three, and the one by which the child says why it cannot start.
+        assert worked == [False] * 8 + [True] * 8
+
+
+# What a child gets
+
+
+# Which descriptors are open, without opening one to see.
+OPEN_DESCRIPTORS = (
+    "n=0; while [ $n -lt 300 ]; do [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done"
+)
+
+
+def test_standard_streams_and_passed_descriptors_only(aloop):
+    async def main(*passed):
+        process = await shell(OPEN_DESCRIPTORS, stdin=-1, stdout=-1, stderr=-1, pass_fds=passed)
+        out, err = await process.communicate()
+        assert err == b""
+        assert [int(number) for number in out.split()] == sorted([0, 1, 2, *passed])
+
+    ends = os.pipe() + os.pipe()
+    for end in ends:
+        os.set_inheritable(end, True)
+    try:
+        aloop.run_until_complete(main())
+        aloop.run_until_complete(main(ends[0], ends[3]))
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def test_a_passed_descriptor_is_of_use(aloop):
+    async def main():
+        process = await shell(f"echo word > /proc/self/fd/{w}", pass_fds=(w,))
+        assert await process.wait() == 0
+        assert os.get_inheritable(w) is False
+
+    r, w = os.pipe()
+    try:
+        aloop.run_until_complete(main())
+        assert os.read(r, 10) == b"word\n"
+    finally:
+        os.close(r)
+        os.close(w)
+
+
+def test_signals_are_as_in_any_other_process(aloop):
+    """None is blocked, and of those that Python ignores none is: SIGPIPE ends it."""
+
+    async def main():
+        for number in (signal.SIGUSR1, signal.SIGINT):
+            aloop.add_signal_handler(number, pytest.fail)
+        process = await asyncio.create_subprocess_exec("/bin/cat", "/proc/self/status", stdout=-1)
+        out, _ = await process.communicate()
+        lines = dict(line.split(b":\t", 1) for line in out.splitlines())
+        assert int(lines[b"SigBlk"], 16) == 0
+        assert int(lines[b"SigCgt"], 16) == 0
+        ignored = int(lines[b"SigIgn"], 16)
+        assert not ignored & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1))
+        for number in (signal.SIGUSR1, signal.SIGINT):
+            aloop.remove_signal_handler(number)
+
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+    aloop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("loop", ["pyev.EventLoop", "asyncio.SelectorEventLoop"])
+def test_no_hook_of_a_fork_runs(script, loop):
+    """They may take locks that another thread has."""
+    program = f"""
+    import asyncio, os, pyev
+    seen = []
+    for when in ("before", "after_in_child", "after_in_parent"):
+        os.register_at_fork(**{{when: lambda when=when: seen.append(when)}})
+    async def main():
+        process = await asyncio.create_subprocess_exec("/bin/true")
+        assert await process.wait() == 0
+        process = await asyncio.create_subprocess_shell("exit 3", stdin=-1, stdout=-1)
+        await process.communicate()
+        assert process.returncode == 3
+    with asyncio.Runner(loop_factory={loop}) as runner:
+        runner.run(main())
+    print(len(seen))
+    """
+    assert script(program) == "0\n"
 
 
 def test_an_empty_environment(aloop):
