@@ -107,7 +107,10 @@ class TlsPeer:
         """So many bytes, or what there is before the peer says that it ends."""
         data = bytearray()
         while len(data) < size:
-            piece = await self.do(self.tls.read, min(size - len(data), RECORD))
+            try:
+                piece = await self.do(self.tls.read, min(size - len(data), RECORD))
+            except ssl.SSLZeroReturnError:  # both ends have said so
+                break
             if not piece:
                 break
             data += piece
@@ -173,10 +176,8 @@ class Tls:
         )
         peer = self.net.peer(socket.socket(family))
         await self.loop.sock_connect(peer.sock, server.sockets[0].getsockname())
-        await self.net.turn()  # it is accepted before the server goes
-        task = self.loop.create_task(protocol.called("made"))
-        self.loop.call_later(0, server.close)
-        return peer, task
+        self.net.enter(contextlib.closing(server))
+        return peer, self.loop.create_task(protocol.called("made"))
 
     async def connect(
         self,
