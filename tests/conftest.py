@@ -32,10 +32,6 @@ BACKENDS = {
     and name not in ("EVBACKEND_ALL", "EVBACKEND_MASK")
     and getattr(pyev, name) & pyev.supported_backends()
 }
-TRANSPORTS_OF_ASYNCIO = (
-    pyev.EventLoop._make_socket_transport is asyncio.SelectorEventLoop._make_socket_transport  # type: ignore[attr-defined]
-)
-TLS_OF_ASYNCIO = "SSLProtocol" in pyev.EventLoop._make_ssl_transport.__code__.co_names
 # The kernel may refuse these two at run time (sysctl, seccomp), whatever libev was built with.
 MAY_BE_REFUSED = pyev.EVBACKEND_IOURING | pyev.EVBACKEND_LINUXAIO
 
@@ -63,8 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             options = dict(marker.kwargs)
             wrong = options.pop("when", True)
             factory = item.callspec.params["factory"]  # type: ignore[attr-defined]
-            theirs = TRANSPORTS_OF_ASYNCIO or (TLS_OF_ASYNCIO and "tls" in item.path.name)
-            if wrong and (factory.startswith("asyncio") or theirs):
+            if wrong and factory.startswith("asyncio"):
                 item.add_marker(pytest.mark.xfail(reason=marker.args[0], **options))
 
 
