@@ -34,6 +34,7 @@ class Flow : public Transport {
     // The kernel has refused something: what is written waits for EV_WRITE.
     bool blocked() const { return watched() & EV_WRITE; }
     size_t high() const { return high_; }
+    bool protocol_paused() const { return protocol_paused_; }
     // The arguments of set_write_buffer_limits().
     [[nodiscard]] bool set_limits(py::Args args);
     // Calls pause_writing() where so much is unsent, and resume_writing() where so little is.

@@ -21,6 +21,7 @@ static constexpr Stream::Device pipe_device = {
     pipe_read,
     pipe_write,
     [](int) { return 0; },  // closing it is what tells the other end
+    nullptr,
     "Fatal read error on pipe transport",
     "Fatal write error on pipe transport",
     "pipe closed by peer or os.write(pipe, data) raised exception.",

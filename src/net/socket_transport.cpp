@@ -6,6 +6,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 namespace pyev::net {
 
 using py::Ref;
@@ -20,11 +22,26 @@ static ssize_t socket_write(int fd, const iovec* vectors, int count) {
     return sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
+// Linux tells what it counts, and by what it decides whether to take more.
+static size_t socket_room([[maybe_unused]] int fd) {
+#ifdef SO_MEMINFO
+    uint32_t counts[9] = {};  // the kernel's SK_MEMINFO_VARS
+    constexpr int kSendBuffer = 3, kSent = 2, kQueued = 5;
+    socklen_t size = sizeof counts;
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, counts, &size) != 0) return 0;
+    uint32_t used = std::max(counts[kSent], counts[kQueued]);
+    return used < counts[kSendBuffer] ? counts[kSendBuffer] - used : 0;
+#else
+    return 0;
+#endif
+}
+
 static constexpr Stream::Device socket_device = {
     KindOf<SocketTransport>::value,
     socket_read,
     socket_write,
     [](int fd) { return shutdown(fd, SHUT_WR); },
+    socket_room,
     "Fatal read error on socket transport",
     "Fatal write error on socket transport",
     "socket.send() raised exception.",

@@ -36,7 +36,8 @@ class Stream : public Flow {
         Kind kind;  // first
         ssize_t (*read)(int fd, void* buffer, size_t size);
         ssize_t (*write)(int fd, const iovec* vectors, int count);
-        int (*shut)(int fd);  // no more will be written
+        int (*shut)(int fd);     // no more will be written
+        size_t (*room)(int fd);  // of the kernel, for bytes and what it keeps with them; or null
         const char* read_failed;
         const char* write_failed;
         const char* late_write;  // the warning about writes after the end
@@ -103,6 +104,7 @@ class Stream : public Flow {
     [[nodiscard]] bool shut_down();
     [[nodiscard]] bool write_ready();
     size_t allowance();
+    size_t certain();
     void wait_to_write() { watch(watched() | EV_WRITE); }
     [[nodiscard]] bool hand_over(const iovec* vectors, int count, size_t& sent);
     [[nodiscard]] bool send();
@@ -122,7 +124,9 @@ class Stream : public Flow {
     py::Ref empty_waiter_;   // sendfile's: a future, done when all is sent
     uint32_t turn_ = 0;      // in which so much may
     uint32_t left_ = 0;      // still be sent
-    bool much_ = false;      // the last read brought much
+    uint32_t asked_ = 0;     // the turn in which the kernel told
+    uint32_t room_ = 0;      // that it has so much room
+    uint32_t expected_ = 0;  // what the last read brought
     bool eof_ = false;       // write_eof()
     bool buffered_ = false;  // the protocol is a BufferedProtocol
 };

@@ -62,6 +62,23 @@ def test_any_pieces(connect, net, pieces, size, pauses):
     net.run(main())
 
 
+SIZES = [64, 9000, 9000, 20_000, 8192, 8191, 700_000, 10, 300_000, 524_288, 600_000, 16_384, 1]
+
+
+@both
+async def test_messages_of_any_size_after_each_other(connect, make):
+    """One that is smaller or larger than the one before comes whole, and nothing but it."""
+    protocol, peer = await connect(make())
+    expected = b""
+    for number, size in enumerate(SIZES):
+        message = some_bytes(size, number)
+        expected += message
+        sending = asyncio.ensure_future(peer.send(message))
+        await protocol.until(lambda: len(protocol.data) >= len(expected))  # noqa: B023
+        await sending
+        assert protocol.data == expected
+
+
 @both
 async def test_end_of_a_connection_that_said_nothing(connect, make):
     protocol, peer = await connect(make())
