@@ -404,7 +404,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
 
     # Names.
 
-    async def getaddrinfo(
+    async def _getaddrinfo(
         self,
         host: Any,
         port: Any,
@@ -414,14 +414,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> Any:
-        """Look a host up, as socket.getaddrinfo() does, without blocking: in a thread.
-
-        A numeric address needs no looking up, and no thread. Raises socket.gaierror.
-        """
+        """getaddrinfo() for what the native half has no answer to."""
         if not self._debug and _is_numeric(host) and isinstance(port, int | None):
             return socket.getaddrinfo(host, port, family, type, proto, flags)
-        return await super().getaddrinfo(
-            host, port, family=family, type=type, proto=proto, flags=flags
+        return await SelectorEventLoop.getaddrinfo(
+            self, host, port, family=family, type=type, proto=proto, flags=flags
         )
 
     # Sockets, as far as it is per connection.

@@ -502,6 +502,16 @@ bool LoopBase::watch_operation(PyObject* socket, int fd, int events, PyObject* o
     return loop()->enter() && readers_.set(fd, events, operation, replaced, open) && drop(replaced);
 }
 
+Ref LoopBase::getaddrinfo(py::Args args) {
+    if (!debug_ && !closed_)
+        if (Ref found = names_.look_up(sockets(), args))
+            return Operation::make_done(this, kGetaddrinfo, found);
+    Ref ask = Ref::steal(PyObject_GetAttrString(object(), "_getaddrinfo"));
+    if (!ask) return {};
+    return Ref::steal(
+        PyObject_Vectorcall(ask.get(), args.values, static_cast<size_t>(args.count), args.names));
+}
+
 Ref LoopBase::watching(PyObject* object) {
     int fd;
     if (!py::to_fd(object, fd)) return {};
@@ -636,6 +646,14 @@ Accept a connection: a new socket, which does not block, and its peer's address.
 asyncio: loop.sock_accept.)"),
     py::fast<&LoopBase::sock<kSockWait>>(
         "_sock_wait", "_sock_wait($self, /, sock, events)\n--\n\nUntil it is ready. Awaitable."),
+    py::fast<&LoopBase::getaddrinfo>(
+        "getaddrinfo", R"(getaddrinfo($self, /, host, port, *, family=0, type=0, proto=0, flags=0)
+--
+
+Look a host up, as socket.getaddrinfo() does, without blocking: in a thread. Awaitable.
+
+A numeric address needs no looking up, and no thread. Raises socket.gaierror.
+asyncio: loop.getaddrinfo.)"),
     py::fast<&LoopBase::add_reader_hook>(
         "_add_reader", "_add_reader($self, fd, callback, /, *args)\n--\n\nasyncio's hook."),
     py::fast<&LoopBase::add_writer_hook>(

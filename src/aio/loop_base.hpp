@@ -9,6 +9,7 @@
 #include <ev.h>
 
 #include "aio/current.hpp"
+#include "aio/names.hpp"
 #include "aio/readers.hpp"
 #include "aio/ready.hpp"
 #include "aio/sock.hpp"
@@ -114,6 +115,7 @@ class LoopBase : private ev::Driver {
     py::Ref sock(py::Args args) {
         return Operation::make(this, Kind, args);
     }
+    py::Ref getaddrinfo(py::Args args);
     py::Ref watching(PyObject* fd);
     py::Ref transport_of(PyObject* fd);
     py::Ref exchange_handler(py::Args args);
@@ -183,6 +185,7 @@ class LoopBase : private ev::Driver {
     Timers timers_;
     Readers readers_;
     Current current_;
+    Names names_;
     Transports transports_;
     unsigned long thread_ = 0;  // that runs a turn
     char* read_buffer_ = nullptr;

@@ -24,8 +24,9 @@ static constexpr Py_ssize_t kHeld = 64 * 1024;
 bool Sockets::init() {
     Ref futures = Ref::steal(PyImport_ImportModule("asyncio.futures"));
     Ref events = Ref::steal(PyImport_ImportModule("asyncio.base_events"));
-    Ref module = Ref::steal(PyImport_ImportModule("socket"));
-    if (!futures || !events || !module) return false;
+    module = Ref::steal(PyImport_ImportModule("socket"));
+    getaddrinfo = Ref::steal(PyUnicode_InternFromString("getaddrinfo"));
+    if (!futures || !events || !module || !getaddrinfo) return false;
     auto find = [](Ref& from, const char* name) {
         return from ? Ref::steal(PyObject_GetAttrString(from.get(), name)) : Ref();
     };
@@ -60,10 +61,22 @@ Ref Operation::make(LoopBase* loop, const OperationKind& kind, py::Args args) {
     return object;
 }
 
+Ref Operation::make_done(LoopBase* loop, const OperationKind& kind, const Ref& result) {
+    auto* type = reinterpret_cast<PyTypeObject*>(loop->sockets().operation.get());
+    Ref object = Ref::steal(py::Slots<Operation>::create(type, nullptr, nullptr));
+    if (!object) return {};
+    auto* self = py::value_of<Operation>(object.get());
+    self->kind_ = &kind;
+    self->arguments_[0] = result;
+    self->phase_ = Phase::kCreated;
+    return object;
+}
+
 LoopBase* Operation::loop() const { return py::value_of<LoopBase>(loop_.get()); }
 const Sockets& Operation::sockets() const { return loop()->sockets(); }
 
 bool Operation::check() {
+    if (!socket_) return true;  // made done
     plain_ = Py_IS_TYPE(socket_.get(), reinterpret_cast<PyTypeObject*>(sockets().socket.get()));
     if (!plain_ && !py::call(sockets().check_ssl.get(), socket_.get())) return false;
     if (!loop()->debug()) return true;
@@ -390,6 +403,11 @@ Outcome Operation::wait_only(Operation& self, Ref& result) {
     return Outcome::kDone;
 }
 
+Outcome Operation::answer(Operation& self, Ref& result) {
+    result = self.arguments_[0];
+    return Outcome::kDone;
+}
+
 const OperationKind kSockRecv = {"sock_recv", {"sock", "n"},  2, 2, EV_READ,
                                  "recv",      Operation::recv};
 const OperationKind kSockRecvInto = {"sock_recv_into", {"sock", "buf"},     2, 2, EV_READ,
@@ -407,6 +425,7 @@ const OperationKind kSockAccept = {"sock_accept", {"sock"},         1, 1, EV_REA
                                    "accept",      Operation::accept};
 const OperationKind kSockWait = {"_sock_wait", {"sock", "events"},  2, 2, 0,
                                  nullptr,      Operation::wait_only};
+const OperationKind kGetaddrinfo = {"getaddrinfo", {}, 0, 0, 0, nullptr, Operation::answer};
 
 // What the interpreter calls for `await`, without a call into Python.
 static Operation* operation(PyObject* self) { return py::value_of<Operation>(self); }

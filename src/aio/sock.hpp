@@ -36,12 +36,14 @@ class Sockets {
     template <class F>
     void each_ref(F f) {
         for (py::Ref* ref : {&operation, &socket, &fileno, &check_ssl, &future, &future_done,
-                             &set_result, &future_names})
+                             &set_result, &future_names, &module, &getaddrinfo})
             f(*ref);
     }
 
     py::Ref operation;  // our type
-    py::Ref socket;     // socket.socket, and its fileno
+    py::Ref module;     // socket, and the name of its function
+    py::Ref getaddrinfo;
+    py::Ref socket;  // socket.socket, and its fileno
     py::Ref fileno;
     py::Ref check_ssl;  // asyncio's own
     py::Ref future;     // asyncio.Future, and two methods
@@ -54,6 +56,8 @@ class Operation {
     static const py::TypeInfo kType;
 
     static py::Ref make(LoopBase* loop, const OperationKind& kind, py::Args args);
+    // One that has its result already.
+    static py::Ref make_done(LoopBase* loop, const OperationKind& kind, const py::Ref& result);
     ~Operation() { finish(); }
 
     // The descriptor is ready, or was found closed: the task looks again.
@@ -86,6 +90,7 @@ class Operation {
     static Outcome recvfrom_into(Operation& self, py::Ref& result);
     static Outcome sendall(Operation& self, py::Ref& result);
     static Outcome wait_only(Operation& self, py::Ref& result);
+    static Outcome answer(Operation& self, py::Ref& result);
 
  private:
     enum class Phase : unsigned char { kNone, kCreated, kRunning, kWaiting, kOver };
@@ -119,6 +124,6 @@ class Operation {
 };
 
 extern const OperationKind kSockRecv, kSockRecvInto, kSockRecvfrom, kSockRecvfromInto, kSockSendall,
-    kSockSendto, kSockAccept, kSockWait;
+    kSockSendto, kSockAccept, kSockWait, kGetaddrinfo;
 
 }  // namespace pyev::aio

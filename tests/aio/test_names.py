@@ -1,6 +1,7 @@
 """getaddrinfo and getnameinfo."""
 
 import asyncio
+import gc
 import socket
 from typing import Any
 from unittest import mock
@@ -21,17 +22,22 @@ import pyev
         (b"127.0.0.1", b"80", {"type": socket.SOCK_STREAM}),
         ("127.1", "80", {"type": socket.SOCK_STREAM}),
         ("fe80::1%lo", 1, {"type": socket.SOCK_STREAM}),
+        ("127.0.0.1", 65536, {"type": socket.SOCK_STREAM}),
+        ("127.0.0.1", 0, {"proto": socket.IPPROTO_UDP}),
+        ("127.0.0.1", 80, {"type": 1, "family": socket.AF_UNSPEC}),
+        ("127.0.0.1", 80, {"type": socket.SOCK_STREAM, "flags": socket.AI_NUMERICHOST}),
     ],
 )
 def test_addresses(
     aloop: asyncio.AbstractEventLoop, host: Any, port: Any, options: dict[str, Any]
 ) -> None:
     async def main() -> Any:
-        found = await aloop.getaddrinfo(host, port, **options)
+        found = [await aloop.getaddrinfo(host, port, **options) for _ in range(3)]
         await aloop.shutdown_default_executor()
         return found
 
-    assert aloop.run_until_complete(main()) == socket.getaddrinfo(host, port, **options)
+    expected = socket.getaddrinfo(host, port, **options)
+    assert aloop.run_until_complete(main()) == [expected] * 3
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,65 @@ def test_numeric_address_takes_no_thread() -> None:
                 await loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
 
     pyev.run(main(), debug=False)
+
+
+def test_the_answer_is_the_callers_own(aloop: asyncio.AbstractEventLoop) -> None:
+    async def main() -> None:
+        expected = socket.getaddrinfo("127.0.0.1", 80)
+        first = await aloop.getaddrinfo("127.0.0.1", 80)
+        first.clear()
+        assert await aloop.getaddrinfo("127.0.0.1", 80) == expected
+        await aloop.shutdown_default_executor()
+
+    aloop.run_until_complete(main())
+
+
+def test_more_addresses_than_are_remembered(aloop: asyncio.AbstractEventLoop) -> None:
+    async def main() -> None:
+        questions = [(f"127.0.{number}.1", 80 + number % 3) for number in range(100)]
+        for host, port in questions + questions:
+            (found,) = await aloop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            assert found[4] == (host, port)
+        await aloop.shutdown_default_executor()
+
+    aloop.run_until_complete(main())
+
+
+def test_another_function_in_place_of_the_sockets(aloop: asyncio.AbstractEventLoop) -> None:
+    """Tests replace socket.getaddrinfo, before and after the address was asked for."""
+
+    async def main() -> None:
+        await aloop.getaddrinfo("127.0.0.1", 80)
+        with mock.patch("socket.getaddrinfo", return_value=["mine"]) as function:
+            assert await aloop.getaddrinfo("127.0.0.1", 80) == ["mine"]
+            assert await aloop.getaddrinfo("127.0.0.1", 80) == ["mine"]
+        assert function.call_count == 2
+        await aloop.shutdown_default_executor()
+
+    aloop.run_until_complete(main())
+
+
+def test_wrong_arguments(aloop: asyncio.AbstractEventLoop) -> None:
+    for arguments, options in (
+        ((), {}),
+        (("::1",), {}),
+        (("::1", 1, 0), {}),
+        (("::1", 1), {"x": 1}),
+    ):
+        with pytest.raises(TypeError, match="getaddrinfo"):
+            aloop.getaddrinfo(*arguments, **options)
+
+
+def test_never_awaited(aloop: asyncio.AbstractEventLoop) -> None:
+    with pytest.warns(RuntimeWarning, match="getaddrinfo' was never awaited"):
+        aloop.getaddrinfo("127.0.0.1", 80)
+        gc.collect()
+
+
+def test_a_task_of_its_own(aloop: asyncio.AbstractEventLoop) -> None:
+    found = aloop.run_until_complete(aloop.create_task(aloop.getaddrinfo("::1", 80)))
+    assert found == socket.getaddrinfo("::1", 80)
+    aloop.run_until_complete(aloop.shutdown_default_executor())
 
 
 def test_name_of_an_address(aloop: asyncio.AbstractEventLoop) -> None:
