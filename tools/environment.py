@@ -135,13 +135,12 @@ def install_packages(packages: list[str], wishes: list[str]) -> None:
     say(f"apt-get install {' '.join(packages + wishes)}")
     apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
     apt += ["-o", "DPkg::Lock::Timeout=300"]
-    steps = [*apt, "update"], [*apt, "install", "--no-install-recommends", *packages, *wishes]
-    for step in steps:
-        if packages:
-            run(step)
-        elif attempt(step) is not None:
-            say(f"done without: {', '.join(wishes)}; failed: {' '.join(step)}")
-            return
+    attempt([*apt, "update"])  # a source that fails need not be the one that has them
+    install = [*apt, "install", "--no-install-recommends", *packages, *wishes]
+    if packages:
+        run(install)
+    elif attempt(install) is not None:
+        say(f"done without: {', '.join(wishes)}; failed: {' '.join(install)}")
 
 
 # --- the environment -----------------------------------------------------------------------------
