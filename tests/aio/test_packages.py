@@ -3,6 +3,7 @@ asked which one it has."""
 
 import contextlib
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -29,6 +30,12 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
 """
+UVICORN_WORKER = """
+from uvicorn_worker import UvicornWorker
+
+class Worker(UvicornWorker):
+    CONFIG_KWARGS = {"loop": "pyev:new_event_loop"}
+"""
 AIOHTTP = """
 import asyncio
 from aiohttp import web
@@ -53,11 +60,10 @@ def program(tmp_path):
     return write
 
 
-def loop_of_server(folder, *command):
-    """The answer of a server that was given the listening socket FD, and ends by SIGTERM."""
+@contextlib.contextmanager
+def server_at(folder, fd, address, *command):
+    """A server that is given the socket FD, and ends by SIGTERM; yields what asks it."""
     with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        fd = listening.fileno()
         log = stack.enter_context(open(folder / "log", "w+"))
         server = subprocess.Popen(
             [sys.executable, *(part.replace("FD", str(fd)) for part in command)],
@@ -69,15 +75,127 @@ def loop_of_server(folder, *command):
         )
         stack.callback(server.wait)
         stack.callback(server.kill)
-        connection = http.client.HTTPConnection(*listening.getsockname(), timeout=60)
-        stack.callback(connection.close)
-        connection.request("GET", "/", headers={"Connection": "close"})
-        answer = connection.getresponse().read().decode()
+
+        def ask():
+            with contextlib.closing(http.client.HTTPConnection(*address, timeout=60)) as connection:
+                connection.request("GET", "/", headers={"Connection": "close"})
+                return connection.getresponse().read().decode()
+
+        yield ask
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) in (0, -signal.SIGTERM)
         log.seek(0)
         assert "Traceback" not in log.read()
-        return answer
+
+
+def loop_of_server(folder, *command):
+    """The answer of a server that was given the listening socket FD."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        server_at(folder, listening.fileno(), listening.getsockname(), *command) as ask,
+    ):
+        return ask()
+
+
+# Workers: processes that share a port.
+
+WORKER = ASGI.replace('f"{loop.__module__}', 'f"{os.getpid()} {loop.__module__}').replace(
+    "import asyncio", "import asyncio, os"
+)
+
+
+def loops_of_two_workers(ask):
+    """Whoever answers first is stopped, so that it is another one who answers next."""
+    first, loop = ask().split()
+    os.kill(int(first), signal.SIGSTOP)
+    try:
+        second, other_loop = ask().split()
+    finally:
+        os.kill(int(first), signal.SIGCONT)
+    assert first != second
+    return {loop, other_loop}
+
+
+def patient(ask):
+    """For a server that makes its socket itself: refused until it is there."""
+
+    def again():
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                return ask()
+
+    return again
+
+
+def test_uvicorns_workers(program):
+    pytest.importorskip("uvicorn")
+    program("served.py", WORKER)
+    command = "-m uvicorn --workers 2 --fd FD --loop pyev:new_event_loop served:app"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        at = program.folder, listening.fileno(), listening.getsockname()
+        with server_at(*at, *command.split()) as ask:
+            assert loops_of_two_workers(ask) == {OURS}
+
+
+def test_gunicorns_workers(program):
+    pytest.importorskip("gunicorn")
+    pytest.importorskip("uvicorn_worker")
+    program("served.py", WORKER)
+    program("worker.py", UVICORN_WORKER)
+    # Its workers are forks, with the arbiter's socket, which says whether the port may be shared.
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))  # and never listens: it only keeps the number
+        host, port = reserved.getsockname()
+        command = f"-m gunicorn --bind {host}:{port} --reuse-port --workers 2 --no-control-socket"
+        command += " -k worker.Worker served:app"
+        with server_at(program.folder, reserved.fileno(), (host, port), *command.split()) as ask:
+            assert loops_of_two_workers(patient(ask)) == {OURS}
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="ports cannot be shared here")
+def test_processes_that_share_a_port(program):
+    """Each listens by itself, with `reuse_port`: the kernel shares the connections out."""
+    program(
+        "main.py",
+        """
+        import asyncio, os, sys
+        import pyev
+
+        async def answer(reader, writer):
+            await reader.readuntil(b"\\r\\n\\r\\n")
+            loop = type(asyncio.get_running_loop())
+            body = f"{os.getpid()} {loop.__module__}.{loop.__qualname__}"
+            writer.write(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + body.encode())
+            writer.close()
+
+        async def main():
+            port = int(sys.argv[1])
+            server = await asyncio.start_server(answer, "127.0.0.1", port, reuse_port=True)
+            print(server.sockets[0].getsockname()[1], flush=True)
+            await server.serve_forever()
+
+        pyev.run(main())
+        """,
+    )
+    with contextlib.ExitStack() as stack:
+        port, pids = "0", set()
+        for _ in range(2):
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "main.py", port], cwd=program.folder, stdout=subprocess.PIPE
+                )
+            )
+            stack.callback(process.kill)
+            pids.add(process.pid)
+            port = process.stdout.readline().decode().strip()
+        found = {}
+        while set(found) != pids:  # which of them the kernel chooses depends on the port
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port))) as client:
+                client.request("GET", "/")
+                pid, loop = client.getresponse().read().decode().split()
+                found[int(pid)] = loop
+        assert set(found.values()) == {OURS}
 
 
 def test_uvicorn(program):
@@ -101,15 +219,7 @@ def test_gunicorn_with_uvicorns_worker(program):
     pytest.importorskip("gunicorn")
     pytest.importorskip("uvicorn_worker")
     program("served.py", ASGI)
-    program(
-        "worker.py",
-        """
-        from uvicorn_worker import UvicornWorker
-
-        class Worker(UvicornWorker):
-            CONFIG_KWARGS = {"loop": "pyev:new_event_loop"}
-        """,
-    )
+    program("worker.py", UVICORN_WORKER)
     command = f"{GUNICORN} -k worker.Worker served:app"
     assert loop_of_server(program.folder, *command.split()) == OURS
 
