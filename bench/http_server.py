@@ -1,4 +1,5 @@
-"""A server that says hello: `http_server.py SERVER LOOP` prints its port and serves for ever.
+"""Says hello: `http_server.py SERVER LOOP [PORT]` prints its port and serves for ever.
+A port that is given is shared with other processes; 0 is a new one to share.
 
 The port comes when everything is imported: what starts a server is not what serves.
 """
@@ -48,8 +49,10 @@ SERVERS = {"uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}
 
 
 def main() -> None:
-    server, name = sys.argv[1:]
-    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    server, name, *shared = sys.argv[1:]
+    wanted = int(shared[0]) if shared else 0
+    address = ("127.0.0.1", wanted)
+    listening = socket.create_server(address, backlog=128, reuse_port=bool(shared))
     port = listening.getsockname()[1]  # a loop may take the socket over
     with asyncio.Runner(loop_factory=loops.factory(name)) as runner:
         runner.run(SERVERS[server](listening, port))
