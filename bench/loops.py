@@ -16,7 +16,7 @@ class Loop(NamedTuple):
     families: frozenset[str] | None = None  # of rows that it has a part in; None: all
 
 
-NETWORK = frozenset({"sockets", "streams", "tls", "datagrams", "memory", "http"})
+NETWORK = frozenset({"sockets", "streams", "tls", "datagrams", "memory", "http", "connections"})
 
 LOOPS = {
     "pyev": Loop("pyev:new_event_loop", "pyev"),

@@ -4,8 +4,9 @@ import json
 import math
 import pathlib
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import operations
 from rich.console import Console
@@ -42,6 +43,12 @@ CONTENDERS = {
 def label(name: str) -> str:
     base, _, peer = name.partition("@")
     return f"pyev ({peer})" if peer else CONTENDERS[base]
+
+
+def described(machine: dict[str, str]) -> str:
+    names = {"date": "", "python": "", "kernel": "", "processor": ""}
+    found = (f"{names.get(key, key)} {value}" for key, value in machine.items() if key != "others")
+    return ", ".join(one.strip() for one in found)
 
 
 @dataclass
@@ -86,7 +93,8 @@ class Results:
     def noise(self) -> float:
         """How far the median process is from the best one, in the median series."""
         tables = [*self.rows.values(), *self.operations.values()]
-        return statistics.median(series.noise for table in tables for series in table.values())
+        found = [series.noise for table in tables for series in table.values()]
+        return statistics.median(found) if found else 0.0
 
     def save(self, path: pathlib.Path) -> pathlib.Path:
         document = {
@@ -109,6 +117,18 @@ class Results:
         }
         path.write_text(json.dumps(document, indent=2) + "\n")
         return path
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Results":
+        document: dict[str, Any] = json.loads(path.read_text())
+        results = cls(document["machine"], missing=document["missing"])
+        for one in document["libev"]:
+            found = {name: Series(times) for name, times in one["contenders"].items()}
+            results.rows[Row(one["pairs"], one["active"])] = found
+        for peer, operations_of in document["operations"].items():
+            found = {name: Series(times) for name, times in operations_of.items()}
+            results.operations["" if peer == "pyev" else peer] = found
+        return results
 
 
 def paired(ours: Series, theirs: Series) -> float:
@@ -221,13 +241,31 @@ def operations_table(results: Results) -> Table:
 
 
 def show(results: Results, console: Console) -> None:
-    console.print(", ".join(f"{key} {value}" for key, value in results.machine.items()))
+    console.print(described(results.machine))
     if results.rows:
         console.print(events_table(results))
         if promises(results):
             console.print(promises_table(results))
     if "" in results.operations:
         console.print(operations_table(results))
-    console.print(f"Noise: the median process is {results.noise():.0%} above the best.")
+    for line in explain(results):
+        console.print(line, highlight=False, style="yellow" if ":" in line[:9] else None)
+
+
+def explain(results: Results) -> Iterator[str]:
+    others = results.machine.get("others", "")
+    said = f"Other programs had {others} of the core meanwhile. " if others else ""
+    yield f"{said}Noise: the median process is {results.noise():.0%} above the best."
     for name, why in results.missing.items():
-        console.print(f"[yellow]Left out: {name}: {why}")
+        yield f"Left out: {name}: {why}"
+
+
+def markdown(results: Results) -> str:
+    """The table of events."""
+    table = events_table(results)
+    columns = [[str(column.header).replace("\n", ", "), *column.cells] for column in table.columns]
+    first, *lines = [[str(cell) for cell in row] for row in zip(*columns, strict=True)]
+    lines = [first, ["---", *["---:"] * (len(first) - 1)], *lines]
+    parts = [described(results.machine), "\n".join(f"| {' | '.join(one)} |" for one in lines)]
+    parts.append("\n".join(f"- {line}" for line in explain(results)))
+    return "\n\n".join(parts) + "\n"

@@ -1,4 +1,5 @@
-"""pyev's benchmarks: libev's own, one operation at a time, and asyncio's table of rows.
+"""pyev's benchmarks: libev's own, one operation at a time, asyncio's table of rows, and how costs
+grow with connections and timers.
 
 Contenders are interleaved: in every round each runs once, in a fresh process pinned to one core,
 and what counts is the best of all rounds. The median of the rounds tells how much the machine
@@ -12,6 +13,7 @@ import os
 import pathlib
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +34,13 @@ HERE = pathlib.Path(__file__).parent
 EVENTS = 5000  # in a run, at least: short runs, so that some of them nobody disturbs
 RUNS = 12
 QUICK_RUNS = 5
-SUITES = ("libev", "operations", "asyncio")
+ROUNDS = {"asyncio": 5, "scale": 2}
+PUBLISHED = {
+    ".svg": HERE.parent / "docs" / "assets",
+    ".md": HERE / "published",
+    ".json": HERE / "published",
+}
+SUITES = ("libev", "operations", "asyncio", "scale")
 
 
 def parse_row(text: str) -> Row:
@@ -70,25 +78,23 @@ def parse_arguments() -> argparse.Namespace:
     listing = "\n".join(f"  {family}: {', '.join(names)}" for family, names in families.items())
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog=f"Rows of the asyncio suite, by family:\n{listing}",
+        epilog=f"Rows of the suites asyncio and scale, by family:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="few short rounds: is all in place?")
-    add("--rounds", type=int, help="how often each contender runs (8, asyncio 5; quick: 2 and 1)")
+    add("--rounds", type=int, help="how often each contender runs (8, asyncio 5, scale 2)")
     add(
         "--suite",
         type=some_of("suite", SUITES),
-        default=list(SUITES),
         metavar="NAME,...",
-        help=f"of {','.join(SUITES)}; all of them by default",
+        help=f"of {','.join(SUITES)}; by default those of --rows, or all",
     )
     add(
         "--rows",
         type=parse_rows,
-        default=list(rows.load()),
         metavar="NAME,...",
-        help="rows or families of the asyncio suite, listed below; all of them by default",
+        help="rows or families of asyncio and scale, listed below; all of them by default",
     )
     add(
         "--loops",
@@ -101,7 +107,7 @@ def parse_arguments() -> argparse.Namespace:
         "--clock",
         choices=["wall", "cpu"],
         default="wall",
-        help="what the asyncio suite counts: cpu, processor time, is for a machine in use, "
+        help="what asyncio and scale count: cpu, processor time, is for a machine in use, "
         "and blind to waiting (wall)",
     )
     add(
@@ -128,7 +134,25 @@ def parse_arguments() -> argparse.Namespace:
     add("--cpu", type=int, help="the core to measure on (the last one allowed)")
     add("--output", type=pathlib.Path, default=HERE / "results", help="folder (bench/results)")
     add("--no-plot", action="store_true", help="no matplotlib")
+    add(
+        "--publish",
+        action="store_true",
+        help="put pictures, tables and JSON files where README and documentation have them",
+    )
+    add(
+        "--redraw",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="measure nothing: tables and pictures of the JSON files there",
+    )
     arguments = parser.parse_args()
+    if arguments.suite is None:
+        chosen = [rows.load()[name].family in rows.SCALE for name in arguments.rows or ()]
+        own = [name for name, wanted in (("asyncio", False), ("scale", True)) if wanted in chosen]
+        arguments.suite = own or list(SUITES)
+    arguments.rows = arguments.rows or list(rows.load())
+    if arguments.publish and arguments.quick:
+        parser.error("--publish is for figures that mean something")
     if any("=" not in peer for peer in arguments.peer):
         parser.error("--peer needs NAME=FOLDER")
     return arguments
@@ -257,13 +281,18 @@ def run_engine(
     return bench.results
 
 
-def run_asyncio(
-    arguments: argparse.Namespace, core: Core, machine: dict[str, str], folder: str
+def run_rows(
+    name: str, arguments: argparse.Namespace, core: Core, machine: dict[str, str], folder: str
 ) -> suite.Results:
-    measured = suite.Suite(core, arguments.rows, arguments.loops, arguments.quick, arguments.clock)
+    """The suite asyncio or scale."""
+    known = rows.load()
+    chosen = [
+        row for row in arguments.rows if (known[row].family in rows.SCALE) == (name == "scale")
+    ]
+    measured = suite.Suite(core, chosen, arguments.loops, arguments.quick, arguments.clock)
     measured.results.machine = machine
     measured.prepare(pathlib.Path(folder))
-    rounds = arguments.rounds or (1 if arguments.quick else 5)
+    rounds = arguments.rounds or (1 if arguments.quick else ROUNDS[name])
     with progress() as bar:
         task = bar.add_task("", total=rounds * measured.steps())
 
@@ -273,10 +302,88 @@ def run_asyncio(
         try:
             for turn in range(rounds):
                 measured.round(turn, tell)
-                measured.results.save(arguments.output / "asyncio.json")
+                measured.results.save(arguments.output / f"{name}.json")
         except KeyboardInterrupt:
             pass  # what there is by then is shown
     return measured.results
+
+
+class Output:
+    """Shows and keeps what was found: tables, JSON files, pictures."""
+
+    def __init__(self, arguments: argparse.Namespace, console: Console) -> None:
+        self.folder: pathlib.Path = arguments.output
+        self.plots = not arguments.no_plot
+        self.publishing = arguments.publish
+        self.console = console
+        self.written: list[pathlib.Path] = []
+
+    def engine(self, results: Results) -> None:
+        report.show(results, self.console)
+        self.written.append(results.save(self.folder / "libev.json"))
+        if results.rows:
+            text = self.folder / "libev.md"
+            text.write_text(report.markdown(results))
+            self.written.append(text)
+        if self.plots:
+            import engine_plot
+
+            self.draw(engine_plot.figures(results))
+
+    def rows(self, name: str, results: suite.Results) -> None:
+        suite_report.show(results, self.console)
+        self.written += suite_report.save(results, self.folder, name)
+        if self.plots:
+            import scale_plot
+            import suite_plot
+
+            self.draw((scale_plot if name == "scale" else suite_plot).figures(results))
+
+    def draw(self, figures: dict[str, Any]) -> None:
+        import plot
+
+        self.written += plot.write(figures, self.folder)
+
+    def publish(self) -> None:
+        for path in list(self.written):
+            if folder := PUBLISHED.get(path.suffix):
+                self.written.append(pathlib.Path(shutil.copy(path, folder)))
+
+    def close(self) -> None:
+        if self.publishing:
+            self.publish()
+        paths = (os.path.relpath(path) for path in self.written)
+        self.console.print("Written:", *paths, sep="\n  ")
+
+
+def redraw(folder: pathlib.Path, chosen: list[str], output: Output) -> None:
+    for name in dict.fromkeys("libev" if name == "operations" else name for name in chosen):
+        path = folder / f"{name}.json"
+        if not path.exists():
+            output.console.print(f"[yellow]{path} is not there")
+        elif name == "libev":
+            output.engine(Results.load(path))
+        else:
+            output.rows(name, suite.Results.load(path))
+
+
+def measure(arguments: argparse.Namespace, output: Output) -> None:
+    core = Core(arguments.cpu, dict(peer.split("=", 1) for peer in arguments.peer))
+    machine = describe(core)
+    busy = os.getloadavg()[0]
+    if busy > 0.5 * len(os.sched_getaffinity(0)):
+        output.console.print(f"[yellow]The machine is busy (load {busy:.1f}): expect noise.")
+    with tempfile.TemporaryDirectory() as folder:
+        if {"libev", "operations"} & set(arguments.suite):
+            results = run_engine(arguments, core, dict(machine), folder)
+            results.machine["others"] = f"{core.disturbed():.0%}"
+            output.engine(results)
+        for name in ("asyncio", "scale"):
+            if name in arguments.suite:
+                core.elapsed = core.taken = 0.0
+                found = run_rows(name, arguments, core, dict(machine), folder)
+                found.machine["others"] = f"{core.disturbed():.0%}"
+                output.rows(name, found)
 
 
 def main() -> None:
@@ -284,31 +391,13 @@ def main() -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=220)  # a log has no edge to wrap at
-    core = Core(arguments.cpu, dict(peer.split("=", 1) for peer in arguments.peer))
-    machine = describe(core)
-    busy = os.getloadavg()[0]
-    if busy > 0.5 * len(os.sched_getaffinity(0)):
-        console.print(f"[yellow]The machine is busy (load {busy:.1f}): expect noise.")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    written: list[Any] = []
-    with tempfile.TemporaryDirectory() as folder:
-        if {"libev", "operations"} & set(arguments.suite):
-            results = run_engine(arguments, core, machine, folder)
-            report.show(results, console)
-            written.append(results.save(arguments.output / "results.json"))
-            if not arguments.no_plot:
-                import plot
-
-                written += plot.save(results, arguments.output)
-        if "asyncio" in arguments.suite:
-            found = run_asyncio(arguments, core, machine, folder)
-            suite_report.show(found, console)
-            written += suite_report.save(found, arguments.output)
-            if not arguments.no_plot:
-                import plot
-
-                written += plot.save_asyncio(found, arguments.output)
-    console.print("Written:", *(os.path.relpath(path) for path in written), sep="\n  ")
+    output = Output(arguments, console)
+    if arguments.redraw:
+        redraw(arguments.redraw, arguments.suite, output)
+    else:
+        measure(arguments, output)
+    output.close()
 
 
 if __name__ == "__main__":

@@ -76,12 +76,13 @@ class Results:
             return None
         return math.exp(statistics.fmean(logarithms)), len(logarithms)
 
-    def noise(self, *rows: str) -> float:
-        """How far the best process is above the median one, in the median of all figures."""
+    def noise(self, *rows: str) -> float | None:
+        """How far the best process is above the median one, in the median of all figures. Nothing
+        is known of it after a single round."""
         chosen = rows or tuple(self.rates)
         series = [self.processes(row, name) for row in chosen for name in self.rates[row]]
-        found = [max(one) / statistics.median(one) - 1 for one in series if one]
-        return statistics.median(found) if found else 0.0
+        found = [max(one) / statistics.median(one) - 1 for one in series if len(one) > 1]
+        return statistics.median(found) if found else None
 
     def save(self, path: pathlib.Path) -> pathlib.Path:
         known = rows.load()
@@ -109,7 +110,10 @@ class Results:
         document: dict[str, Any] = json.loads(path.read_text())
         results = cls(document["machine"], document["clock"], document["loops"])
         results.missing = document["missing"]
+        known = rows.load()
         for row, found in document["rows"].items():
+            if row not in known:
+                continue  # measured by an earlier version
             results.rates[row] = {name: Rates(**rates) for name, rates in found["rates"].items()}
             results.failed[row] = found["failed"]
         return results

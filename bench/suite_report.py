@@ -4,16 +4,20 @@ import pathlib
 from collections.abc import Iterable
 
 import rows
+from report import described
 from rich.console import Console
 from rich.table import Table
 from suite import FLOOR, OURS, STANDARD, Results
 
 Cells = list[str]
+NOISY = 0.1
+LESS = {"us": 1e6, "ns": 1e9, "B": 1 << 20}  # units that a rate is turned over for; B: per MiB
 
 
 def figure(rate: float, unit: str) -> str:
-    if unit == "us":
-        return f"{1e6 / rate:.1f} us"
+    if unit in LESS:
+        value = LESS[unit] / rate
+        return f"{value:.1f} {unit}" if value < 100 else f"{value:,.0f} {unit}"
     if rate >= 1e6:
         text = f"{rate / 1e6:.2f}M" if rate < 1e8 else f"{rate / 1e6:.0f}M"
     elif rate >= 1e4:
@@ -52,7 +56,8 @@ def rows_table(results: Results) -> tuple[Cells, list[Cells]]:
         cells = [row.what, *(cell(results, row, loop, peer[name]) for loop in names)]
         for other in (STANDARD, "uvloop", peer[name], FLOOR):
             cells.append(ratio(results.ratio(name, OURS, other)))
-        cells.append(f"{results.noise(name):.0%}")
+        noise = results.noise(name)
+        cells.append("" if noise is None else f"{noise:.0%}")
         body.append(cells)
     return head, body
 
@@ -74,12 +79,51 @@ def loops_table(results: Results) -> tuple[Cells, list[Cells]]:
     return head, body
 
 
+def growth_table(results: Results) -> tuple[Cells, list[Cells]]:
+    """Of each curve: what a thing costs among the most, in units of its cost among the fewest."""
+    names = contenders(results)
+    known = rows.load()
+    curves: dict[str, list[str]] = {}
+    for name in results.rates:
+        if known[name].curve:
+            curves.setdefault(known[name].curve, []).append(name)
+    body = []
+    for found in curves.values():
+        first, last = known[found[0]], known[found[-1]]
+        cells = [f"{last.what}, ÷ {first.size:,}"]
+        for name in names:
+            costs = [results.best(row.name, name) for row in (first, last)]
+            cells.append(ratio(costs[0] / costs[1]) if costs[0] and costs[1] else "")
+        body.append(cells)
+    return ["growth", *names], body
+
+
+def tables(results: Results) -> list[tuple[str, Cells, list[Cells]]]:
+    """With a title each."""
+    found = [("Row by row", *rows_table(results))]
+    if (growth := growth_table(results))[1]:
+        found.append(("How costs grow: 1 is not at all", *growth))
+    else:
+        found.append(("Each loop", *loops_table(results)))
+    return found
+
+
+def noise(results: Results) -> str:
+    others = results.machine.get("others", "")
+    said = f"Other programs had {others} of the core meanwhile. " if others else ""
+    found = results.noise()
+    if found is None:
+        return f"{said}Noise: one round tells nothing of it."
+    said += f"Noise: the best process is {found:.0%} above the median one, in the median."
+    if found > NOISY:
+        said += f" That is much: differences below {found:.0%} mean little."
+    return said
+
+
 def explain(results: Results) -> Iterable[str]:
     clock = "processor time" if results.clock == "cpu" else "the clock"
-    yield (
-        f"Best of all processes by {clock}; in bold the best peer of the row. "
-        f"Noise: the best process is {results.noise():.0%} above the median one, in the median."
-    )
+    yield f"Best of all processes by {clock}; in bold the best peer of the row."
+    yield noise(results)
     for name, why in results.missing.items():
         yield f"Left out: {name}: {why}"
     for row, found in results.failed.items():
@@ -88,11 +132,8 @@ def explain(results: Results) -> Iterable[str]:
 
 
 def show(results: Results, console: Console) -> None:
-    console.print(", ".join(f"{key} {value}" for key, value in results.machine.items()))
-    for title, (head, body) in (
-        ("asyncio's rows", rows_table(results)),
-        ("Each loop", loops_table(results)),
-    ):
+    console.print(described(results.machine))
+    for title, head, body in tables(results):
         table = Table(title=title, title_justify="left")
         for column in head:
             table.add_column(column, justify="right" if column else "left")
@@ -105,15 +146,15 @@ def show(results: Results, console: Console) -> None:
 
 
 def markdown(results: Results) -> str:
-    parts = [", ".join(f"{key} {value}" for key, value in results.machine.items())]
-    for head, body in (rows_table(results), loops_table(results)):
+    parts = [described(results.machine)]
+    for _, head, body in tables(results):
         lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
     parts.append("\n".join(f"- {line}" for line in explain(results)))
     return "\n\n".join(parts) + "\n"
 
 
-def save(results: Results, folder: pathlib.Path) -> list[pathlib.Path]:
-    text = folder / "asyncio.md"
+def save(results: Results, folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+    text = folder / f"{name}.md"
     text.write_text(markdown(results))
-    return [results.save(folder / "asyncio.json"), text]
+    return [results.save(folder / f"{name}.json"), text]

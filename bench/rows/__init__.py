@@ -7,6 +7,7 @@ ends without ceremony. A few rows measure something else than time: they return 
 """
 
 import asyncio
+import functools
 import importlib
 import pathlib
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,10 @@ FAMILIES = (
     "processes",
     "memory",
     "http",
+    "connections",
+    "timers",
 )
+SCALE = frozenset({"connections", "timers"})  # a suite of its own: how costs grow
 
 Work = Callable[[int], Awaitable[None]]  # does that many turns
 PlainWork = Callable[[int], None]
@@ -48,6 +52,8 @@ class Row(NamedTuple):
     unit: str
     batch: float  # units in a turn
     floor: tuple[str, ...]  # the same work in C: a program's name and first arguments
+    curve: str  # in the suite `scale`: what is measured, and of how many things
+    size: int
 
 
 ROWS: dict[str, Row] = {}
@@ -60,15 +66,27 @@ def row(
     unit: str = "/s",
     batch: float = 1,
     floor: tuple[str, ...] = (),
+    curve: str = "",
+    size: int = 0,
 ) -> Callable[[Any], Any]:
     def add(prepare: Any) -> Any:
         family = prepare.__module__.rpartition(".")[2]
-        name = prepare.__name__
+        name = f"{curve}_{size}" if curve else prepare.__name__
         assert name not in ROWS
-        ROWS[name] = Row(name, what, family, prepare, figure, unit, batch, floor)
+        ROWS[name] = Row(name, what, family, prepare, figure, unit, batch, floor, curve, size)
         return prepare
 
     return add
+
+
+def at_size(size: int, prepare: Any, *arguments: int) -> Any:
+    """`prepare(stage, size, *arguments)` as the function of a row: a coroutine function."""
+
+    @functools.wraps(prepare)
+    async def row_of(stage: Stage) -> Any:
+        return await prepare(stage, size, *arguments)
+
+    return row_of
 
 
 def load() -> dict[str, Row]:

@@ -51,6 +51,21 @@ def test_a_quick_run_of_a_few_rows(tmp_path: Path) -> None:
     assert "| TCP echo 64 B" in (tmp_path / "asyncio.md").read_text()
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="builds the clients")
+def test_a_quick_run_of_the_suite_scale(tmp_path: Path) -> None:
+    rows = ["all_10", "add_10", "add_1000"]
+    options = ["--rows", ",".join(rows), "--loops", "pyev,asyncio", "--quick", "--no-plot"]
+    done = run(*options, "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["scale.json", "scale.md"]
+    found = json.loads((tmp_path / "scale.json").read_text())["rows"]
+    assert set(found) == set(rows)
+    for name, row in found.items():
+        assert row["failed"] == {}
+        assert set(row["rates"]) == {"pyev", "asyncio"} | ({"C"} if name == "all_10" else set())
+    assert "| 1,000 timers pending: add one, ÷ 10 |" in (tmp_path / "scale.md").read_text()
+
+
 @pytest.mark.parametrize("contender", ["pyev", "loop-pyev", "loop-asyncio", "epoll"])
 def test_tokens_go_round(contender: str) -> None:
     done = subprocess.run(
