@@ -70,15 +70,12 @@ int OpenSslEngine::read_records(OpenSsl::Bio* bio, char* into, int size) {
     return static_cast<int>(count);
 }
 
-// Somebody who calls the SSLObject's own methods has nowhere to send to.
 int OpenSslEngine::write_records(OpenSsl::Bio* bio, const char* data, int size) {
     OpenSslEngine* self = of(bio);
     openssl.BIO_clear_flags(bio, kRead | kWrite | kShouldRetry);
     if (!self || size < 0) return -1;
-    if (self->output_ && self->output_->append(data, static_cast<size_t>(size))) return size;
-    PyErr_Clear();
-    openssl.BIO_set_flags(bio, kWrite | kShouldRetry);
-    return -1;
+    Output& output = self->output_ ? *self->output_ : self->kept_;
+    return output.append(data, static_cast<size_t>(size)) ? size : -1;
 }
 
 long OpenSslEngine::control(OpenSsl::Bio*, int command, long, void*) { return command == kFlush; }
@@ -97,6 +94,10 @@ bool OpenSslEngine::pending() { return openssl.SSL_has_pending(connection_) != 0
 // SSL_get_error() looks there.
 template <class F>
 TlsEngine::Result OpenSslEngine::call(Output& output, F function, const char* method) {
+    if (!kept_.empty()) {
+        if (!output.append(kept_.begin(), kept_.size())) return Result::kFailed;
+        kept_.reset(0);
+    }
     output_ = &output;
     openssl.ERR_clear_error();
     int returned = function();

@@ -45,6 +45,7 @@ class OpenSslEngine : public TlsEngine {
     const char* records_ = nullptr;
     size_t size_ = 0;
     Output* output_ = nullptr;  // while one of ours calls
+    Output kept_;               // what others have called for, with the SSLObject's own methods
 };
 
 }  // namespace pyev::net

@@ -33,9 +33,10 @@ bool StdlibEngine::feed(const char* records, size_t size) {
 TlsEngine::Result StdlibEngine::result_of(const Ref& answer, Output& output) {
     Result result = Result::kDone;
     if (!answer) {
-        bool again = PyErr_ExceptionMatches(state_.tls.again.get());
-        result = again ? Result::kStarved : Result::kFailed;
-        if (again) PyErr_Clear();
+        result = PyErr_ExceptionMatches(state_.tls.again.get())   ? Result::kStarved
+                 : PyErr_ExceptionMatches(state_.tls.ended.get()) ? Result::kEnd
+                                                                  : Result::kFailed;
+        if (result != Result::kFailed) PyErr_Clear();
     }
     Ref error = Ref::steal(py::take_raised());
     Ref records = py::call_method(outgoing_.get(), state_.name(Name::read));

@@ -24,8 +24,10 @@ bool TlsNames::prepare() {
     Ref want_read = get("SSLWantReadError"), syscall = get("SSLSyscallError");
     memory_bio = get("MemoryBIO");
     plain_object = get("SSLObject");
+    ended = get("SSLZeroReturnError");
     certificate_error = get("CertificateError");
-    if (!want_read || !syscall || !memory_bio || !plain_object || !certificate_error) return false;
+    if (!want_read || !syscall || !memory_bio || !plain_object || !ended || !certificate_error)
+        return false;
     again = Ref::steal(PyTuple_Pack(2, want_read.get(), syscall.get()));
     wrap_names = Ref::steal(Py_BuildValue("(ss)", "server_side", "server_hostname"));
     const char* chosen = std::getenv("PYEV_TLS");

@@ -18,7 +18,7 @@ class State;
 // What the engines need of Python's ssl, and which of them is to be used. Found when a first
 // connection needs it.
 struct TlsNames {
-    py::Ref memory_bio, plain_object, again, certificate_error, wrap_names;
+    py::Ref memory_bio, plain_object, again, ended, certificate_error, wrap_names;
     py::Ref why_not;  // OpenSSL is not called directly; None when it is
 
     [[nodiscard]] bool prepare();
@@ -28,6 +28,7 @@ struct TlsNames {
         f(memory_bio);
         f(plain_object);
         f(again);
+        f(ended);
         f(certificate_error);
         f(wrap_names);
         f(why_not);
