@@ -95,7 +95,7 @@ class LoopBase:
         port: bytes | str | int | None,
         *,
         family: int = 0,
-        type: int = 0,
+        type: int = 0,  # noqa: A002
         proto: int = 0,
         flags: int = 0,
     ) -> Coroutine[Any, Any, list[tuple[Any, ...]]]: ...
