@@ -78,29 +78,37 @@ def note(axes: Axes, x: float, place: float, text: str, **style: Any) -> None:
     axes.annotate(text, (x, place), xycoords=where, va="center", fontsize=8, **style)
 
 
+def within(ratio: float) -> float:
+    return min(max(ratio, LEFT), RIGHT)
+
+
 def dots(axes: Axes, results: Results, shown: list[str]) -> None:
     """Each row in units of its best peer: every loop a dot, ours the large one."""
-    known = rows.load()
+    small, large = [], []
     for place, row in enumerate(shown):
         best = results.best_peer(row)
         ours = results.ratio(row, OURS, best)
         assert best and ours
-        for name in [*results.peers(), FLOOR]:
-            if ratio := results.ratio(row, name, best):
-                at = min(max(ratio, LEFT), RIGHT)
-                if name == FLOOR:
-                    axes.plot([at, at], [place - 0.33, place + 0.33], color=INK, linewidth=1.2)
-                else:
-                    axes.scatter(at, place, s=14, color=GREY, zorder=2)
-        at = min(max(ours, LEFT), RIGHT)
+        ratios = [results.ratio(row, name, best) for name in results.peers()]
+        small += [(within(ratio), place) for ratio in ratios if ratio]
+        if floor := results.ratio(row, FLOOR, best):
+            ends = [place - 0.33, place + 0.33]
+            axes.plot([within(floor)] * 2, ends, color=INK, linewidth=1.2)
         colour = BLUE if ours >= 1 else ORANGE
-        axes.plot([1, at], [place, place], color=colour, linewidth=2.2, zorder=3)
-        axes.scatter(at, place, s=48, color=colour, zorder=4)
-        for x, text, tone in ((1.02, factor(ours), colour), (1.15, best, QUIET)):
-            weight = "bold" if tone == colour else "normal"
-            note(axes, x, place, text, color=tone, fontweight=weight)
+        large.append((within(ours), place, colour))
+        axes.plot([1, within(ours)], [place, place], color=colour, linewidth=2.2, zorder=3)
+        note(axes, 1.02, place, factor(ours), color=colour, fontweight="bold")
+        note(axes, 1.15, place, best, color=QUIET)
+    # One call each: matplotlib's SVG has the shape of a dot once for a call.
+    axes.scatter(*zip(*small, strict=True), s=14, color=GREY, zorder=2)
+    x, y, colours = zip(*large, strict=True)
+    axes.scatter(x, y, s=48, c=colours, zorder=4)
     note(axes, 1.02, -1.1, OURS, color=INK)
     note(axes, 1.15, -1.1, "best other", color=QUIET)
+    dress(axes, [rows.load()[row].what for row in shown])
+
+
+def dress(axes: Axes, labels: list[str]) -> None:
     axes.axvline(1.0, color=QUIET, linewidth=0.8, zorder=1)
     axes.set_xscale("log")
     axes.set_xlim(LEFT * 0.93, RIGHT * 1.07)
@@ -109,8 +117,8 @@ def dots(axes: Axes, results: Results, shown: list[str]) -> None:
     axes.minorticks_off()
     axes.grid(axis="x", color=GRID)
     axes.set_axisbelow(True)
-    axes.set_yticks(range(len(shown)), [known[row].what for row in shown], fontsize=8)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(left=False)
     axes.spines["left"].set_visible(False)
 
