@@ -209,6 +209,14 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self._ensure_fd_no_transport(sock)
         return _core.make_socket_transport(self, sock, protocol, waiter, extra, server)
 
+    async def _create_connection_transport(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super()._create_connection_transport(*args, **options)
+        except Exception as error:
+            # The frame that it comes from has the future that has it, and the protocol: a cycle.
+            error.__traceback__ = None
+            raise
+
     def _make_ssl_transport(
         self,
         rawsock: Any,
@@ -299,6 +307,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         try:
             await waiter
         except BaseException:
+            del waiter  # it has the exception, whose traceback has this frame
             transport.close()
             for callback in callbacks:
                 callback.cancel()

@@ -210,6 +210,7 @@ Ref SslTransport::connection_lost(PyObject* error) {
         protocol_ = Ref();
     }
     Ref reason = Ref::borrow(error);
+    if (shaking && error != Py_None && !refuse(error)) return {};
     if (shaking && error == Py_None)
         reason = Ref::steal(PyObject_CallFunction(PyExc_ConnectionAbortedError, "s",
                                                   "the connection ended before its SSL handshake"));
@@ -321,11 +322,15 @@ bool SslTransport::handshake_failed() {
     if (!fatal(verified ? "SSL handshake failed"
                         : "SSL handshake failed on verifying the certificate"))
         return false;
-    if (accepted_ && loop()->debug() &&
-        !py::call_method(loop_.get(), name(Name::_welcome_failed), error.get()))
-        return false;
+    if (!refuse(error.get())) return false;
     wake(error.get());
     return true;
+}
+
+// A server tells which connection it could not welcome, in debug mode, once.
+bool SslTransport::refuse(PyObject* error) {
+    bool told = !std::exchange(accepted_, false) || !loop()->debug();
+    return told || py::call_method(loop_.get(), name(Name::_welcome_failed), error);
 }
 
 // Gives the protocol what can be read.

@@ -147,6 +147,7 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool advance();
     [[nodiscard]] bool handshake();
     [[nodiscard]] bool handshake_failed();
+    [[nodiscard]] bool refuse(PyObject* error);
     [[nodiscard]] bool deliver();
     Result read_bytes(TlsEngine::Output& output, py::Ref& data);
     template <class Fill, class Tell>
