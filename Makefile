@@ -9,13 +9,14 @@ bin = .venv/bin
 pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
-.PHONY: help run build dev test conformance ecosystem lint format asan bench docs clean
+.PHONY: help run build dev test fuzz-tls conformance ecosystem lint format asan bench docs clean
 help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
 	@echo "make conformance  CPython's own tests of asyncio, on our event loop and on others"
 	@echo 'make ecosystem  the own tests of aiohttp, anyio, uvicorn and websockets, on our event loop'
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too; 10000 failed spawns'
+	@echo "make fuzz-tls  TLS with mutated peers: ARGS='--conversations 1000000'"
 	@echo 'make lint     formatting, style, types and layers'
 	@echo 'make format   let the formatters have their way'
 	@echo 'make asan     the test suite under AddressSanitizer and UBSan'
@@ -37,8 +38,10 @@ build:
 dev:
 	@PYTHON=$(PYTHON) tools/dev-build $(DEV)
 
+# TLS is done in two ways. Which one a process has is settled early: the other one is another run.
 test:
 	@$(environment) .venv test
+	$(if $(ARGS),,@PYEV_TLS=stdlib $(bin)/python $(pytest) -q -k "pyev or fuzz" tests/net/test_tls*.py)
 	@$(bin)/python $(pytest) $(ARGS)
 
 conformance:
@@ -54,6 +57,10 @@ faults:
 	@$(environment) .venv test
 	@PYEV_TEST_IO_URING=1 PYEV_TEST_SPAWNS=10000 $(bin)/python -W error -m pytest \
 		tests/faults tests/leaks tests/aio/test_subprocess.py $(ARGS)
+
+fuzz-tls:
+	@$(environment) .venv test
+	@PYTHONMALLOC=malloc $(bin)/python tests/net/tls_fuzz.py $(ARGS)
 
 lint:
 	@$(environment) .venv lint --no-pyev

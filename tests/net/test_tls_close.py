@@ -7,7 +7,7 @@ import struct
 
 import pytest
 from net_kit import BufferedRecorder, Recorder, some_bytes
-from tls_kit import client_context, server_context, strict
+from tls_kit import client_context, server_context
 
 SHORT = 0.05  # seconds; nothing else in these tests would end them
 
@@ -143,16 +143,24 @@ async def test_the_end_without_close_notify(tls, side, version, recorder):
     assert protocol.calls[-2:] == ["eof", "lost"]
 
 
-@pytest.mark.asyncio_fails("takes it for an end all the same", strict=False)
-async def test_the_end_without_close_notify_where_that_matters(tls, side, version):
-    """A context without that option: the data may have been cut."""
-    protocol, peer = await tls.connect(side, context=strict(own(side, version)))
+@pytest.mark.parametrize("said", [True, False])
+async def test_whether_the_end_was_said(tls, side, version, said, net):
+    """Where the length of the data is told nowhere else, one may ask."""
+    told = []
+
+    class Asking(Recorder):
+        def eof_received(self):
+            super().eof_received()
+            told.append(self.transport.get_extra_info("close_notify"))
+
+    protocol, peer = await tls.connect(side, Asking(), context=own(side, version))
+    assert not protocol.transport.get_extra_info("close_notify")
     await peer.send(b"some")
+    if said:
+        await peer.peer.send(peer.ending())
     peer.peer.shutdown()
-    reason = await protocol.lost()
-    assert isinstance(reason, ssl.SSLEOFError)
-    assert protocol.data == b"some"
-    assert "eof" not in protocol.calls
+    assert await protocol.lost() is None
+    assert told == ([said] if hasattr(net.loop, "ev") else [None])
 
 
 async def test_cut_in_the_middle_of_a_record(tls, side):
@@ -173,19 +181,18 @@ async def test_reset(tls, side):
     assert protocol.calls == ["made", "data", "lost"]
 
 
-@pytest.mark.asyncio_fails("takes it for an error", strict=False)
-@pytest.mark.parametrize("what", ["data", "rubbish", "a record", "more ends"])
+@pytest.mark.parametrize("what", ["data", "rubbish", "more ends", "half a record"])
 async def test_what_follows_close_notify_is_nothing(tls, side, what, net):
     """Not delivered, not reported."""
     protocol, peer = await tls.connect(side)
-    record = peer.records(b"x" * 100)
+    ending = peer.ending()
     after = {
         "data": b"plain text",
         "rubbish": bytes(2000),
-        "a record": record,
-        "more ends": b"\x15\x03\x03\x00\x02\x01\x00",
+        "more ends": ending,
+        "half a record": b"\x17\x03\x03\x10\x00" + bytes(100),
     }[what]
-    await peer.peer.send(peer.ending() + after)
+    await peer.peer.send(ending + after)
     assert await protocol.lost() is None
     assert protocol.data == b""
     assert protocol.calls == ["made", "eof", "lost"]

@@ -1,0 +1,27 @@
+"""Mutated conversations (tls_fuzz.py), some thousands of them; `make fuzz-tls` for a million.
+
+PYEV_TLS_FUZZ is how many. A failure tells the seed that it happened with.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COUNT = os.environ.get("PYEV_TLS_FUZZ", "300" if "PYEV_SANITIZED" in os.environ else "3000")
+
+
+@pytest.mark.parametrize("seed", ["1", "1000000000"])
+def test_mutated_conversations(seed: str) -> None:
+    script = Path(__file__).with_name("tls_fuzz.py")
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(script), "--conversations", COUNT, "--seed", seed],
+        env={**os.environ, "PYTHONMALLOC": "malloc"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode or not result.stdout.endswith("ok\n"):
+        pytest.fail(f"exit status {result.returncode}\n{result.stderr[-4000:]}", pytrace=False)
