@@ -141,6 +141,14 @@ def make_pipe_transport(
     writes: bool,
     /,
 ) -> ReadTransport | WriteTransport: ...
+def connect_socket(
+    loop: LoopBase,
+    protocol_factory: Callable[[], BaseProtocol],
+    host: object,
+    port: object,
+    waiter: Future[None],
+    /,
+) -> tuple[Transport, BaseProtocol] | tuple[socket, Any] | None: ...
 def accept_connections(
     loop: LoopBase,
     protocol_factory: Callable[[], BaseProtocol],

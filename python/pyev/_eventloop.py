@@ -432,6 +432,53 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
 
     # Sockets, as far as it is per connection.
 
+    async def create_connection(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        """Connect to a TCP server; return the transport and its protocol.
+
+        asyncio: loop.create_connection. A numeric host, a number as port and no options take a
+        short way.
+        """
+        if not options and not self._debug and self._connects_as_ever():
+            waiter = self.create_future()
+            made = _core.connect_socket(self, protocol_factory, host, port, waiter)
+            if made is not None:
+                if isinstance(made[0], socket.socket):
+                    await self._connected(*made)
+                    return await self._create_connection_transport(
+                        made[0], protocol_factory, None, None
+                    )
+                try:
+                    await waiter
+                except BaseException:
+                    made[0].close()
+                    raise
+                return made
+        return await super().create_connection(protocol_factory, host, port, **options)
+
+    def _connects_as_ever(self) -> bool:
+        """Whether nobody has put something of his own where asyncio's way would pass."""
+        own = type(self)
+        return (
+            (own is EventLoop or all(getattr(own, name) is used for name, used in _CONNECTING))
+            and self.__dict__.keys().isdisjoint(_CONNECTING_NAMES)
+            and socket.socket is _socket
+            and vars(base_events)["socket"] is socket
+        )
+
+    async def _connected(self, sock: socket.socket, address: Any) -> None:
+        """Wait for a socket that is connecting; it is closed if that fails."""
+        try:
+            sock.setblocking(False)
+            await self._sock_wait(sock, _core.EV_WRITE)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, f"Connect call failed {address}")
+        except BaseException:
+            sock.close()
+            raise
+
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a socket that does not block. A host's name is looked up."""
         base_events._check_ssl_socket(sock)
@@ -623,6 +670,22 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             self._exchange_handler(sig, before)
         watcher.stop()
         return True
+
+
+# What create_connection() calls on the way to a numeric address.
+_CONNECTING_NAMES = frozenset(
+    {
+        "_connect_sock",
+        "_create_connection_transport",
+        "_ensure_resolved",
+        "_make_socket_transport",
+        "create_future",
+        "getaddrinfo",
+        "sock_connect",
+    }
+)
+_CONNECTING = [(name, getattr(EventLoop, name)) for name in sorted(_CONNECTING_NAMES)]
+_socket = socket.socket
 
 
 def _is_numeric(host: object) -> bool:

@@ -29,7 +29,9 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool open
         ev_io_init(&direction->io, ready, fd, events);
         direction->io.data = direction;
     }
-    if (int refused = descriptors().start(&direction->watch, open)) return py::raise_errno(refused);
+    auto known = open ? ev::Descriptors::Known::kOpen : ev::Descriptors::Known::kNothing;
+    if (int refused = descriptors().start(&direction->watch, known))
+        return py::raise_errno(refused);
     direction->handle = Py_NewRef(handle);
     return true;
 }

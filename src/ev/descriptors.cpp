@@ -135,18 +135,24 @@ int Descriptors::verify(int fd, const struct stat& status, Identity& identity) {
     return 0;
 }
 
-int Descriptors::start(Watch* watch, bool open) {
+int Descriptors::start(Watch* watch, Known known) {
     ev_io* io = watch->io;
     // Of a socket that is open, `check` finds out in time whether it is another one than before.
-    bool known = open && !always_all_ && static_cast<size_t>(io->fd) < entries_.size() &&
-                 entries_[io->fd].socket;
+    bool sure = known == Known::kMade ||
+                (known == Known::kOpen && static_cast<size_t>(io->fd) < entries_.size() &&
+                 entries_[io->fd].socket);
+    bool look = !sure || always_all_;
     struct stat status;
-    if (!known && fstat(io->fd, &status) != 0) return errno;
+    if (look && fstat(io->fd, &status) != 0) return errno;
     if (!entries_.extend(io->fd + 1) || !changed_.reserve(entries_.size())) return ENOMEM;
     Entry& entry = entries_[io->fd];
     Identity identity = Identity::kSame;
-    if (!known)
+    if (look) {
         if (int refused = verify(io->fd, status, identity)) return refused;
+    } else if (known == Known::kMade) {
+        identity = Identity::kOther;
+        entry.made = entry.socket = true;
+    }
     note_change(io->fd);
     if (identity == Identity::kOther) tell_other(io->fd);
     int events = io->events & (EV_READ | EV_WRITE);
@@ -228,7 +234,14 @@ bool Descriptors::check(bool all) {
             struct stat status;
             Identity identity;
             if (!entries_[fd].head) continue;
-            bool dead = fstat(fd, &status) != 0 || verify(fd, status, identity) != 0;
+            bool made = std::exchange(entries_[fd].made, false);
+            bool dead = fstat(fd, &status) != 0;
+            if (made && !dead && S_ISSOCK(status.st_mode)) {
+                entries_[fd].device = status.st_dev;
+                entries_[fd].inode = status.st_ino;
+                continue;
+            }
+            dead = dead || verify(fd, status, identity) != 0;
             if (!dead && identity != Identity::kOther) continue;
             // Perhaps everything has been closed.
             if (!std::exchange(own_checked, true) && !check_own()) return false;
@@ -254,7 +267,7 @@ void Descriptors::polled() {
     for (int fd : changed_) {
         Entry& entry = entries_[fd];
         entry.told = static_cast<unsigned char>(entry.events());
-        entry.changed = entry.anew = false;
+        entry.changed = entry.anew = entry.made = false;
     }
     changed_.clear();
     own_changed_ = false;

@@ -30,10 +30,13 @@ class Descriptors {
     // For a loop just made. `hint` is a number near which libev's wake-up descriptor lies.
     void init(struct ev_loop* loop, int hint);
 
+    // What the caller knows of a descriptor: that his last system call on it has just succeeded, or
+    // would have had to wait; or that it is a socket that he has made, and nobody watched it
+    // before.
+    enum class Known { kNothing, kOpen, kMade };
     // Lists `watch` and starts its ev_io. 0, or the errno of a descriptor that is closed or that
     // this backend cannot watch.
-    // `open`: the caller's last system call on it has just succeeded, or would have had to wait.
-    [[nodiscard]] int start(Watch* watch, bool open = false);
+    [[nodiscard]] int start(Watch* watch, Known known = Known::kNothing);
     void stop(Watch* watch);
 
     // Calls `dead` for each watch whose descriptor is closed; looks at those changed since the
@@ -85,6 +88,7 @@ class Descriptors {
         bool socket;         // as these two say
         bool changed;        // since the last poll
         bool anew;           // libev was asked to register it anew
+        bool made;           // Known::kMade, and not looked at since
         unsigned char told;  // EV_READ and EV_WRITE, as libev last took them over
         int events() const {
             int events = 0;

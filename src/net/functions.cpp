@@ -147,6 +147,70 @@ static PyObject* accept_connections(PyObject* module, PyObject* const* values, P
     Py_RETURN_NONE;
 }
 
+// socket.connect(address) raised an OSError, or what waits for it found one: asyncio tells them
+// apart. False.
+static bool refused(int number, PyObject* address, bool late) {
+    if (!late) return py::raise_errno(number);
+    Ref text = Ref::steal(PyUnicode_FromFormat("Connect call failed %S", address)), error;
+    if (text) error = Ref::steal(PyObject_CallFunction(PyExc_OSError, "iO", number, text.get()));
+    if (error) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.get())), error.get());
+    return false;
+}
+
+// Starts to connect. Done is false where that takes time. False: an exception is set.
+static bool start_connecting(int fd, const Address& to, PyObject* address, bool& done) {
+    done = false;
+    if (connect(fd, &to.any, to.size) == 0) return done = true;
+    if (errno == EAGAIN || errno == EINTR) return true;
+    if (errno != EINPROGRESS) return refused(errno, address, false);
+    // Between two ends of one machine the kernel is done by the time it says so: to ask again costs
+    // less than to wait for the event.
+    if (connect(fd, &to.any, to.size) == 0) return done = true;
+    return errno == EALREADY || errno == EINPROGRESS || errno == EINTR ||
+           refused(errno, address, true);
+}
+
+// connect_socket(loop, protocol_factory, host, port, waiter): to a numeric address.
+static PyObject* connect_socket(PyObject* module, PyObject* const* values, Py_ssize_t count) {
+    auto& state = *static_cast<State*>(aio::State::of(module));
+    if (!has("connect_socket", count, 5)) return nullptr;
+    aio::LoopBase* loop = loop_of(state, values[0]);
+    PyObject *factory = values[1], *host = values[2], *port = values[3];
+    if (!loop) return nullptr;
+    Address to;
+    Ref address = Ref::steal(PyTuple_Pack(2, host, port));
+    if (!address) return nullptr;
+    if (!from_python(address.get(), AF_INET, to)) {
+        if (!from_python(address.get(), AF_INET6, to)) Py_RETURN_NONE;
+        address = Ref::steal(Py_BuildValue("(OOii)", host, port, 0, 0));
+        if (!address) return nullptr;
+    }
+    // Nothing can fail once somebody owns the descriptor.
+    Ref pair = Ref::steal(PyTuple_New(2)), first, second;
+    if (!pair) return nullptr;
+    int fd = socket(to.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return (void)py::raise_errno(errno), nullptr;
+    bool done;
+    if (PySys_Audit("socket.connect", "OO", loop->object(), address.get()) == 0 &&
+        start_connecting(fd, to, address.get(), done)) {
+        Transport::Parts parts = {loop, fd, nullptr};
+        parts.waiter = values[4];
+        second = done ? py::call(factory) : address;
+        parts.protocol = second.get();
+        if (second && done) first = SocketTransport::make(state, parts);
+        if (!done)
+            first =
+                Ref::steal(PyObject_CallFunction(state.socket_type.get(), "iiii", -1, -1, -1, fd));
+    }
+    if (!first) {
+        ::close(fd);
+        return nullptr;
+    }
+    PyTuple_SET_ITEM(pair.get(), 0, first.release());
+    PyTuple_SET_ITEM(pair.get(), 1, second.release());
+    return pair.release();
+}
+
 // How TLS is done: None, or why OpenSSL is not called directly.
 static PyObject* tls_fallback(PyObject* module, PyObject*) {
     auto& state = *static_cast<State*>(aio::State::of(module));
@@ -177,6 +241,11 @@ PyMethodDef functions[] = {
         "make_ssl_transport(loop, protocol, sslcontext, waiter, server_side, server_hostname, "
         "handshake_timeout, shutdown_timeout, makes_connection, /)\n--\n\n"
         "A transport through TLS, to be made the protocol of the transport that it goes through."),
+    fast<connect_socket>(
+        "connect_socket",
+        "connect_socket(loop, protocol_factory, host, port, waiter, /)\n--\n\n"
+        "Connect to a numeric address: the transport and its protocol; or, where that takes time, "
+        "the socket that is connecting and the address; or None for any other host or port."),
     fast<accept_connections>(
         "accept_connections",
         "accept_connections(loop, protocol_factory, sock, server, backlog, tls, /)\n--\n\n"

@@ -40,6 +40,7 @@ bool Transport::open(const Parts& parts) {
     Ref arguments = Ref::steal(PyTuple_Pack(1, object()));
     if (!context_ || !made || !arguments) return false;
     fd_ = parts.fd;
+    made_ = !parts.socket;
     bool opened = parts.loop->transports().add(fd_, object());
     if (opened && parts.server) {
         Ref attached =
@@ -189,7 +190,9 @@ void Transport::watch(int events) {
     if (watched()) descriptors.stop(&watch_);
     io_.events = events;
     if (events) {
-        if (int refused = descriptors.start(&watch_)) {
+        using Known = ev::Descriptors::Known;
+        bool made = std::exchange(made_, false) && !socket_;
+        if (int refused = descriptors.start(&watch_, made ? Known::kMade : Known::kNothing)) {
             if (!fatal(refused, kind().fatal)) PyErr_WriteUnraisable(object());
             return;
         }

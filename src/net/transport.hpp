@@ -146,6 +146,7 @@ class Transport : public aio::Runnable {
     bool closing_ = false;
     bool filled_ = false;  // get_extra() has
     bool queued_ = false;  // in the ready ring for kEvents
+    bool made_ = false;    // of a descriptor made here, which nobody has watched
 
  private:
     static void on_event(struct ev_loop*, ev_io* io, int revents);

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import socket
 import sys
@@ -163,6 +164,77 @@ async def test_factory_raises(net):
     gc.collect()
     peer = net.peer(listener.accept()[0])
     assert await peer.read_all() == b""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_what_is_said_of_a_refusal(net, host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.bind((host, 0))
+        address = sock.getsockname()
+        with pytest.raises(ConnectionRefusedError) as caught:
+            await net.loop.create_connection(Recorder, *address[:2])
+    assert caught.value.args == (errno.ECONNREFUSED, f"Connect call failed {address}")
+
+
+async def test_peer_of_an_unspecified_address(net):
+    listener = net.listener()
+    protocol = net.remember(Recorder())
+    port = listener.getsockname()[1]
+    transport, _ = await net.loop.create_connection(lambda: protocol, "0.0.0.0", port)
+    assert transport.get_extra_info("peername") == ("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("port", [None, "0", True, 65536, -1])
+async def test_ports_of_other_kinds(net, port):
+    with pytest.raises((OSError, OverflowError)) as caught:
+        await net.loop.create_connection(Recorder, "127.0.0.1", port)
+    sock = net.enter(socket.socket())
+    if port in (None, "0"):
+        port = 0
+    with pytest.raises((OSError, OverflowError)) as expected:
+        sock.connect(("127.0.0.1", port))
+    assert type(caught.value) is type(expected.value)
+
+
+@pytest.mark.parametrize("name", ["sock_connect", "_make_socket_transport", "create_future"])
+@pytest.mark.parametrize("where", ["loop", "class"])
+async def test_hooks_of_ones_own_are_passed(net, name, where):
+    """Connecting to a numeric address passes what a program has put into asyncio's way."""
+    passed = []
+
+    def wrap(function):
+        def hook(*args, **kwargs):
+            passed.append(name)
+            return function(*args, **kwargs)
+
+        return hook
+
+    loop = net.loop
+    if where == "loop":
+        setattr(loop, name, wrap(getattr(loop, name)))
+    else:
+        hooked = wrap(getattr(type(loop), name))
+        loop.__class__ = type("Own", (type(loop),), {"__slots__": (), name: hooked})
+    listener = net.listener()
+    protocol = net.remember(Recorder())
+    await loop.create_connection(lambda: protocol, *listener.getsockname())
+    assert name in passed
+
+
+async def test_a_socket_class_put_in_place(net, monkeypatch):
+    made = []
+
+    class Own(socket.socket):
+        def __init__(self, *args, **kwargs):
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    listener = net.listener()
+    monkeypatch.setattr(socket, "socket", Own)
+    protocol = net.remember(Recorder())
+    await net.loop.create_connection(lambda: protocol, *listener.getsockname())
+    assert made
 
 
 async def test_wrong_arguments(net):
