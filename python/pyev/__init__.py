@@ -21,7 +21,8 @@ on; every watcher is a `Watcher` and calls ``callback(watcher, revents)``. Keep 
 reference to each: a watcher lives as long as something in Python refers to it.
 
 `EventLoop` is asyncio's event loop on the same engine: ``pyev.run(main())``. Its `ev` is the
-`Loop` underneath, so any watcher runs beside any coroutine.
+`Loop` underneath, so any watcher runs beside any coroutine. `open_connection` and `start_server`
+are asyncio's, with native streams.
 
 ``python -m pyev`` tells which libev is linked and what it can do here.
 """
@@ -107,6 +108,14 @@ from pyev._core import (
 if TYPE_CHECKING:
     from pyev._eventloop import EventLoop, new_event_loop, run
     from pyev._policy import EventLoopPolicy, install
+    from pyev._streams import (
+        StreamReader,
+        StreamWriter,
+        open_connection,
+        open_unix_connection,
+        start_server,
+        start_unix_server,
+    )
 
 __all__ = [
     "EVBACKEND_ALL",
@@ -171,6 +180,8 @@ __all__ = [
     "Signal",
     "Stat",
     "StatResult",
+    "StreamReader",
+    "StreamWriter",
     "Timer",
     "Watcher",
     "__version__",
@@ -180,9 +191,13 @@ __all__ = [
     "feed_signal",
     "install",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "recommended_backends",
     "run",
     "sleep",
+    "start_server",
+    "start_unix_server",
     "supported_backends",
     "time",
     "version",
@@ -193,9 +208,15 @@ __all__ = [
 _LATER = {
     "EventLoop": "pyev._eventloop",
     "EventLoopPolicy": "pyev._policy",
+    "StreamReader": "pyev._streams",
+    "StreamWriter": "pyev._streams",
     "install": "pyev._policy",
     "new_event_loop": "pyev._eventloop",
+    "open_connection": "pyev._streams",
+    "open_unix_connection": "pyev._streams",
     "run": "pyev._eventloop",
+    "start_server": "pyev._streams",
+    "start_unix_server": "pyev._streams",
 }
 
 

@@ -8,6 +8,8 @@ from asyncio import (
     Future,
     Handle,
     ReadTransport,
+    StreamReader,
+    StreamWriter,
     TimerHandle,
     Transport,
     WriteTransport,
@@ -171,6 +173,7 @@ def make_ssl_transport(
     /,
 ) -> Transport: ...
 def tls_fallback() -> str | None: ...
+def stream_classes() -> tuple[type[StreamReader], type[StreamWriter]]: ...
 
 class Error(Exception): ...
 

@@ -160,7 +160,7 @@ void Operation::finish() {
 
 // The coroutine.
 
-PySendResult Operation::step(PyObject** result) {
+PySendResult Operation::step(PyObject*, PyObject** result) {
     *result = nullptr;
     if (phase_ == Phase::kRunning) {
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
@@ -186,33 +186,14 @@ PySendResult Operation::step(PyObject** result) {
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
-Ref Operation::send(PyObject* value) {
-    if (value != Py_None && phase_ == Phase::kCreated)
-        return py::raise(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
-    PyObject* result;
-    PySendResult what = step(&result);
-    Ref held = Ref::steal(result);
-    if (what != PYGEN_RETURN) return held;
-    // A tuple would be taken for the arguments of StopIteration.
-    Ref stop = py::call(PyExc_StopIteration, held.get());
-    if (stop) PyErr_SetObject(PyExc_StopIteration, stop.get());
-    return {};
+py::Stop* Operation::stop() {
+    State* state = State::of_type(Py_TYPE(object()));
+    return state ? &state->stop : nullptr;
 }
 
-// throw(exception), or as generators have it throw(type[, value[, traceback]]).
 Ref Operation::throw_in(py::Args args) {
-    if (args.count < 1 || args.names)
-        return py::raise(PyExc_TypeError, "throw() needs an exception");
-    Ref self = Ref::borrow(object()), exception = Ref::borrow(args.values[0]);
-    PyObject* value = args.count > 1 && args.values[1] != Py_None ? args.values[1] : nullptr;
-    if (value && PyExceptionInstance_Check(value))
-        exception = Ref::borrow(value);
-    else if (PyExceptionClass_Check(exception.get()))
-        exception = value ? py::call(exception.get(), value) : py::call(exception.get());
+    Ref self = Ref::borrow(object()), exception = py::thrown(args);
     if (!exception) return {};
-    if (!PyExceptionInstance_Check(exception.get()))
-        return py::raise(PyExc_TypeError, "exceptions must derive from BaseException, not '%.200s'",
-                         Py_TYPE(exception.get())->tp_name);
     if (phase_ == Phase::kRunning)
         return py::raise(PyExc_ValueError, "coroutine already executing");
     close();
@@ -427,40 +408,12 @@ const OperationKind kSockWait = {"_sock_wait", {"sock", "events"},  2, 2, 0,
                                  nullptr,      Operation::wait_only};
 const OperationKind kGetaddrinfo = {"getaddrinfo", {}, 0, 0, 0, nullptr, Operation::answer};
 
-// What the interpreter calls for `await`, without a call into Python.
-static Operation* operation(PyObject* self) { return py::value_of<Operation>(self); }
-
-PyType_Slot Operation::extra_slots[] = {
-    {Py_am_await, reinterpret_cast<void*>(Py_NewRef)},
-    {Py_am_send, reinterpret_cast<void*>(+[](PyObject* self, PyObject*, PyObject** result) {
-         return operation(self)->step(result);
-     })},
-    {Py_tp_iter, reinterpret_cast<void*>(PyObject_SelfIter)},
-    {Py_tp_iternext, reinterpret_cast<void*>(+[](PyObject* self) -> PyObject* {
-         return operation(self)->send(Py_None).release();
-     })},
-    {0, nullptr},
-};
-
-static PyMethodDef methods[] = {
-    py::onearg<&Operation::send>("send", "send($self, value, /)\n--\n\nAs a coroutine's."),
-    py::fast<&Operation::throw_in>("throw", "throw($self, exception, /)\n--\n\nAs a coroutine's."),
-    py::noargs<&Operation::close>("close", "close($self, /)\n--\n\nAs a coroutine's."),
-    {nullptr, nullptr, 0, nullptr},
-};
-
-static PyGetSetDef getset[] = {
-    py::get<&Operation::get_name>("__name__", "The method's name."),
-    py::get<&Operation::get_name>("__qualname__", "The method's name."),
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
-};
-
 const py::TypeInfo Operation::kType = {
     "pyev._core.Operation",
     "What sock_recv() and its kin return: a coroutine.",
-    methods,
-    getset,
-    extra_slots,
+    py::CoroutineOf<Operation>::methods,
+    py::CoroutineOf<Operation>::getset,
+    py::CoroutineOf<Operation>::slots,
 };
 
 }  // namespace pyev::aio

@@ -7,6 +7,7 @@
 
 #include <Python.h>
 
+#include "py/coroutine.hpp"
 #include "py/method.hpp"
 #include "py/object.hpp"
 #include "py/ref.hpp"
@@ -58,7 +59,10 @@ class Operation {
     static py::Ref make(LoopBase* loop, const OperationKind& kind, py::Args args);
     // One that has its result already.
     static py::Ref make_done(LoopBase* loop, const OperationKind& kind, const py::Ref& result);
-    ~Operation() { finish(); }
+    ~Operation() {
+        finish();
+        py::let_rest(stop());
+    }
 
     // The descriptor is ready, or was found closed: the task looks again.
     void wake();
@@ -77,7 +81,9 @@ class Operation {
     void finalize();
     py::Ref repr();
 
-    py::Ref send(PyObject* value);
+    PySendResult step(PyObject* value, PyObject** result);
+    bool fresh() const { return phase_ == Phase::kCreated; }
+    py::Stop* stop();
     py::Ref throw_in(py::Args args);
     py::Ref close();
     py::Ref get_name();
@@ -95,12 +101,9 @@ class Operation {
  private:
     enum class Phase : unsigned char { kNone, kCreated, kRunning, kWaiting, kOver };
 
-    static PyType_Slot extra_slots[];
-
     LoopBase* loop() const;
     const Sockets& sockets() const;
     PyObject* object() { return py::object_of(this); }
-    PySendResult step(PyObject** result);
     [[nodiscard]] bool check();
     [[nodiscard]] bool resume();
     [[nodiscard]] bool wait(py::Ref& future);

@@ -7,6 +7,7 @@
 #include "aio/handle.hpp"
 #include "aio/sock.hpp"
 #include "aio/waiter.hpp"
+#include "py/coroutine.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::aio {
@@ -21,6 +22,7 @@ class State {
     Sockets sockets;
     Waiters waiters;
     py::Ref loop_base;  // the type
+    py::Stop stop;
 
     // Makes what an event loop needs, once. The layer above adds to it.
     [[nodiscard]] virtual bool prepare(PyObject* module) {
@@ -44,6 +46,7 @@ class State {
         sockets.each_ref(f);
         waiters.each_ref(f);
         f(loop_base);
+        stop.each_ref(f);
     }
 
     // Owned by the module and by every event loop: at the interpreter's end either may go first.

@@ -217,6 +217,13 @@ static PyObject* tls_fallback(PyObject* module, PyObject*) {
     return state.tls.prepare() ? state.tls.why_not.new_ref() : nullptr;
 }
 
+// Made when somebody asks, as the first event loop is: importing pyev does not import asyncio.
+static PyObject* stream_classes(PyObject* module, PyObject*) {
+    auto& state = *static_cast<State*>(aio::State::of(module));
+    if (!state.prepare(module)) return nullptr;
+    return PyTuple_Pack(2, state.streams.native_reader.type(), state.streams.native_writer.type());
+}
+
 template <PyObject* (*F)(PyObject*, PyObject* const*, Py_ssize_t)>
 static PyMethodDef fast(const char* name, const char* doc) {
     return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(F)), METH_FASTCALL,
@@ -253,6 +260,8 @@ PyMethodDef functions[] = {
     {"tls_fallback", tls_fallback, METH_NOARGS,
      "tls_fallback()\n--\n\n"
      "Why TLS is done by ssl's own objects; None when OpenSSL is called directly."},
+    {"stream_classes", stream_classes, METH_NOARGS,
+     "stream_classes()\n--\n\nThe classes StreamReader and StreamWriter."},
     {nullptr, nullptr, 0, nullptr},
 };
 

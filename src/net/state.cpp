@@ -64,7 +64,7 @@ bool State::prepare(PyObject* module) {
     transport_socket = attribute("asyncio.trsock", "TransportSocket");
     socket_type = attribute("socket", "socket");
     if (!buffered_protocol || !transport_socket || !socket_type || !check_sockets()) return false;
-    return make_types(module);
+    return streams.init(module) && make_types(module);
 }
 
 }  // namespace pyev::net

@@ -9,6 +9,7 @@
 
 #include "aio/loop_base.hpp"
 #include "aio/state.hpp"
+#include "net/streams.hpp"
 #include "net/tls_engine.hpp"
 
 namespace pyev::net {
@@ -43,6 +44,7 @@ class State : public aio::State {
     py::Ref socket_type;                          // socket.socket
     std::array<py::Ref, static_cast<size_t>(Name::count)> names;
     TlsNames tls;
+    Streams streams;
 
     PyObject* name(Name name) const { return names[static_cast<size_t>(name)].get(); }
 
@@ -59,6 +61,7 @@ class State : public aio::State {
         aio::State::each_ref(f);
         for (auto& name : names) f(name);
         tls.each_ref(f);
+        streams.each_ref(f);
         f(socket_transport);
         f(datagram_transport);
         f(read_pipe_transport);

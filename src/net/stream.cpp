@@ -26,13 +26,19 @@ static constexpr uint32_t kGuessed = 8 * 1024;
 // pieces: 64 KiB 5.8, 128 KiB 7.5, 256 KiB 8.5, 512 KiB 9; of more, 4 to 9.5, as it happens.
 static constexpr uint32_t kPerTurn = 512 * 1024;
 
-bool Stream::open(const Parts& parts) { return learn(parts.protocol) && Transport::open(parts); }
+// In debug mode, coroutines tell where they were made: the reader stays asyncio's.
+bool Stream::open(const Parts& parts) {
+    if (!learn(parts.protocol)) return false;
+    if (feeds_ && !parts.loop->debug() && !state()->streams.adopt(parts.protocol)) return false;
+    return Transport::open(parts);
+}
 
 bool Stream::learn(PyObject* protocol) {
     State* state = this->state();
     int buffered = state ? PyObject_IsInstance(protocol, state->buffered_protocol.get()) : -1;
     buffered_ = buffered > 0;
     sink_ = state ? SslTransport::sink_of(*state, protocol) : nullptr;
+    feeds_ = state && state->streams.feeds(protocol);
     return buffered >= 0;
 }
 
@@ -49,6 +55,7 @@ bool Stream::ready(int revents) {
 
 bool Stream::receive() {
     if (sink_) return read_for_sink();
+    if (feeds_) return read_for_reader();
     return buffered_ ? read_into_protocol() : read_data();
 }
 
@@ -82,7 +89,24 @@ bool Stream::read_data() {
     Ref data = read_bytes(size);
     if (data && size <= 0) return read_nothing(size);
     expected_ = static_cast<uint32_t>(size);
-    if (data && call_protocol(Name::data_received, data.get())) return true;
+    return (data && call_protocol(Name::data_received, data.get())) || data_failed();
+}
+
+// A reader gets what is read without a Python frame, unless it is out of the ordinary.
+bool Stream::read_for_reader() {
+    char* buffer = loop()->read_buffer();
+    ssize_t size = buffer ? device().read(fd(), buffer, aio::LoopBase::kReadSize) : 0;
+    if (!buffer) return data_failed();
+    if (size <= 0) return read_nothing(size);
+    Ref protocol = protocol_;
+    Served fed = State::of(*loop()).streams.feed(protocol.get(), buffer, static_cast<size_t>(size));
+    if (fed == Served::kDone) return true;
+    Ref data;
+    if (fed == Served::kUnusual) data = Ref::steal(PyBytes_FromStringAndSize(buffer, size));
+    return (data && call_protocol(Name::data_received, data.get())) || data_failed();
+}
+
+bool Stream::data_failed() {
     constexpr const char* message = "Fatal error: protocol.data_received() call failed.";
     return device().pipe ? report(message) : fatal(message);
 }

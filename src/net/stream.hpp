@@ -98,6 +98,8 @@ class Stream : public Flow {
     py::Ref read_bytes(ssize_t& size);
     [[nodiscard]] bool receive();
     [[nodiscard]] bool read_data();
+    [[nodiscard]] bool read_for_reader();
+    [[nodiscard]] bool data_failed();
     [[nodiscard]] bool read_into_protocol();
     [[nodiscard]] bool read_for_sink();
     [[nodiscard]] bool read_nothing(ssize_t result);
@@ -129,6 +131,7 @@ class Stream : public Flow {
     uint32_t expected_ = 0;  // what the last read brought
     bool eof_ = false;       // write_eof()
     bool buffered_ = false;  // the protocol is a BufferedProtocol
+    bool feeds_ = false;     // or asyncio's StreamReaderProtocol
 };
 
 }  // namespace pyev::net

@@ -72,6 +72,26 @@ inline PyObject* tell_server(PyObject* server, PyObject* name, PyObject* transpo
 #endif
 }
 
+// Whether somebody looks at the memory of a bytearray, so that its size must not change.
+inline bool exported(PyObject* bytearray) {
+    return reinterpret_cast<PyByteArrayObject*>(bytearray)->ob_exports > 0;
+}
+
+// del bytearray[:count]. That costs three allocations where CPython only moves a pointer; where it
+// gives memory back, it is asked.
+inline bool drop_head(PyObject* bytearray, Py_ssize_t count) {
+#if PY_VERSION_HEX < 0x030F0000
+    auto* self = reinterpret_cast<PyByteArrayObject*>(bytearray);
+    Py_ssize_t rest = Py_SIZE(self) - count;
+    if (rest >= self->ob_alloc / 2) {
+        self->ob_start += count;
+        Py_SET_SIZE(self, rest);
+        return true;
+    }
+#endif
+    return PySequence_DelSlice(bytearray, 0, count) == 0;
+}
+
 inline bool finalizing() {
 #if PY_VERSION_HEX >= 0x030D0000
     return Py_IsFinalizing();
