@@ -47,26 +47,6 @@ const char* StreamCall::method() const {
 
 // What is in the buffer.
 
-// Finds where the separator ends. Of what cannot be its beginning, nothing is looked at twice.
-Served StreamCall::search(ReaderAttributes& reader, size_t& end) {
-    const char* separator = separator_ ? PyBytes_AS_STRING(separator_.get()) : "\n";
-    size_t length = separator_ ? static_cast<size_t>(PyBytes_GET_SIZE(separator_.get())) : 1;
-    const char* data = reader.data();
-    size_t size = reader.buffered();
-    if (offset_ + length <= size) {
-        const void* found = length == 1 ? std::memchr(data + offset_, *separator, size - offset_)
-                                        : memmem(data + offset_, size - offset_, separator, length);
-        if (found) {
-            size_t start = static_cast<size_t>(static_cast<const char*>(found) - data);
-            end = start + length;
-            return start <= reader.limit() ? Served::kDone : Served::kUnusual;
-        }
-        offset_ = size + 1 - length;
-        if (offset_ > reader.limit()) return Served::kUnusual;
-    }
-    return Served::kWaits;
-}
-
 Served StreamCall::attempt(Streams& streams, Ref& result) {
     if (kind_ != Kind::kDrain) return read(streams, result);
     result = Ref::none();
@@ -77,22 +57,72 @@ Served StreamCall::read(Streams& streams, Ref& bytes) {
     ReaderAttributes reader(streams, stream_.get());
     if (!reader.plain() || (!waited_ && reader.failed())) return Served::kUnusual;
     size_t size = static_cast<size_t>(size_), have = reader.buffered();
-    // The end has come, another waits, nothing is asked for: asyncio has its own ways with that.
-    auto wait_for_more = [&] {
-        if (!reader.open() || reader.waited_for()) return Served::kUnusual;
-        return wait(reader) ? Served::kWaits : Served::kFailed;
-    };
-    if (kind_ == Kind::kRead) {
-        if (!size) return Served::kUnusual;
-        if (!have && !waited_) return wait_for_more();
-        size = std::min(size, have);
-    } else if (kind_ == Kind::kExactly) {
-        if (!size) return Served::kUnusual;
-        if (have < size) return wait_for_more();
-    } else if (Served found = search(reader, size); found != Served::kDone) {
-        return found == Served::kWaits ? wait_for_more() : found;
+    if (kind_ > Kind::kExactly) return read_until(streams, reader, bytes);
+    if (!size) return Served::kUnusual;
+    if (kind_ == Kind::kExactly && have < size) return read_on(streams, reader, bytes);
+    if (!have && !waited_ && !reader.ended()) return read_on(streams, reader, bytes);
+    return reader.take(std::min(size, have), bytes) ? Served::kDone : Served::kFailed;
+}
+
+// What cannot be the separator's beginning is not looked at twice.
+Served StreamCall::read_until(Streams& streams, ReaderAttributes& reader, Ref& bytes) {
+    const char* separator = separator_ ? PyBytes_AS_STRING(separator_.get()) : "\n";
+    size_t length = separator_ ? static_cast<size_t>(PyBytes_GET_SIZE(separator_.get())) : 1;
+    size_t size = reader.buffered();
+    if (offset_ + length <= size) {
+        const char* data = reader.data();
+        const void* found = length == 1 ? std::memchr(data + offset_, *separator, size - offset_)
+                                        : memmem(data + offset_, size - offset_, separator, length);
+        if (found) {
+            size_t start = static_cast<size_t>(static_cast<const char*>(found) - data);
+            if (start > reader.limit())
+                return overrun(streams, reader,
+                               "Separator is found, but chunk is longer than limit", start);
+            return reader.take(start + length, bytes) ? Served::kDone : Served::kFailed;
+        }
+        offset_ = size + 1 - length;
+        if (offset_ > reader.limit())
+            return overrun(streams, reader, "Separator is not found, and chunk exceed the limit",
+                           offset_);
     }
-    return reader.take(size, bytes) ? Served::kDone : Served::kFailed;
+    return read_on(streams, reader, bytes);
+}
+
+// There is too little: more is waited for, or the end has come.
+Served StreamCall::read_on(Streams& streams, ReaderAttributes& reader, Ref& bytes) {
+    if (reader.open() && !reader.waited_for())
+        return wait(reader) ? Served::kWaits : Served::kFailed;
+    if (!reader.ended()) return Served::kUnusual;
+    if (!reader.take_all(bytes)) return Served::kFailed;
+    if (kind_ == Kind::kLine || (kind_ == Kind::kNext && PyBytes_GET_SIZE(bytes.get())))
+        return Served::kDone;
+    if (kind_ == Kind::kNext) {
+        PyErr_SetNone(PyExc_StopAsyncIteration);
+        return Served::kFailed;
+    }
+    Ref wanted = kind_ == Kind::kExactly ? Ref::steal(PyLong_FromSsize_t(size_)) : Ref::none();
+    Ref error;
+    if (wanted) error = py::call(streams.incomplete_read.get(), bytes.get(), wanted.get());
+    if (error) PyErr_SetObject(streams.incomplete_read.get(), error.get());
+    return Served::kFailed;
+}
+
+// A line that is too long is dropped; or all there is, as long as its end has not come.
+Served StreamCall::overrun(Streams& streams, ReaderAttributes& reader, const char* message,
+                           size_t consumed) {
+    Ref error =
+        Ref::steal(PyObject_CallFunction(streams.limit_overrun.get(), "sn", message, consumed));
+    if (!error) return Served::kFailed;
+    PyErr_SetObject(streams.limit_overrun.get(), error.get());
+    if (kind_ == Kind::kUntil) return Served::kFailed;
+    Ref context = Ref::steal(py::take_raised());
+    bool ends = consumed < reader.buffered() && reader.data()[consumed] == '\n';
+    if (!reader.drop(ends ? consumed + 1 : reader.buffered())) return Served::kFailed;
+    PyErr_SetString(PyExc_ValueError, message);
+    Ref raised = Ref::steal(py::take_raised());
+    PyException_SetContext(raised.get(), context.release());
+    py::put_raised(raised.release());
+    return Served::kFailed;
 }
 
 // What is written.
@@ -151,7 +181,7 @@ bool StreamCall::over(PySendResult what, PyObject** result) {
     return false;
 }
 
-// asyncio's coroutine goes on, from the buffer as it is.
+// asyncio's own coroutine does it.
 PySendResult StreamCall::delegate(Streams& streams, PyObject** result) {
     PyObject* function = kind_ == Kind::kDrain ? streams.writer.method(Streams::kDrain)
                                                : streams.reader.method(static_cast<size_t>(kind_));
@@ -163,18 +193,7 @@ PySendResult StreamCall::delegate(Streams& streams, PyObject** result) {
     inner_ = argument ? py::call(function, stream_.get(), argument.get())
                       : py::call(function, stream_.get());
     if (!inner_) return PYGEN_ERROR;
-    // It looks for an exception when it begins, and this one has begun long ago.
-    Ref exception = Ref::none();
-    PyObject* name = streams.name(Attribute::_exception);
-    if (waited_) exception = Ref::steal(PyObject_GetAttr(stream_.get(), name));
-    bool hide = exception.get() != Py_None;
-    if (!exception || (hide && PyObject_SetAttr(stream_.get(), name, Py_None) < 0))
-        return PYGEN_ERROR;
     PySendResult what = PyIter_Send(inner_.get(), Py_None, result);
-    if (hide) {
-        py::ErrorGuard guard;
-        if (PyObject_SetAttr(stream_.get(), name, exception.get()) < 0) PyErr_Clear();
-    }
     if (what == PYGEN_NEXT) phase_ = Phase::kDelegated;
     return what;
 }

@@ -1,8 +1,8 @@
 // StreamCall: what the methods of StreamReader that read return, and StreamWriter.drain().
 //
 // A coroutine. Nothing happens before it is awaited: nothing is taken from the buffer. What is
-// there is taken without a Python frame, and so it is waited for. Where asyncio would raise, or
-// something is out of the ordinary, it goes on as asyncio's own coroutine.
+// there is taken without a Python frame, and so it is waited for. Where something is out of the
+// ordinary, it goes on as asyncio's own coroutine.
 #pragma once
 
 #include <Python.h>
@@ -67,7 +67,10 @@ class StreamCall {
     Served attempt(Streams& streams, py::Ref& result);
     Served read(Streams& streams, py::Ref& bytes);
     Served drain(Streams& streams);
-    Served search(ReaderAttributes& reader, size_t& end);
+    Served read_until(Streams& streams, ReaderAttributes& reader, py::Ref& bytes);
+    Served read_on(Streams& streams, ReaderAttributes& reader, py::Ref& bytes);
+    Served overrun(Streams& streams, ReaderAttributes& reader, const char* message,
+                   size_t consumed);
     [[nodiscard]] bool wait(ReaderAttributes& reader);
     [[nodiscard]] bool over(PySendResult what, PyObject** result);
     [[nodiscard]] bool forget_waiter();

@@ -107,7 +107,8 @@ bool Streams::init(PyObject* module) {
     Ref streams = Ref::steal(PyImport_ImportModule("asyncio.streams"));
     Ref events = Ref::steal(PyImport_ImportModule("asyncio.base_events"));
     Ref futures = Ref::steal(PyImport_ImportModule("asyncio.futures"));
-    if (!streams || !events || !futures) return false;
+    Ref exceptions = Ref::steal(PyImport_ImportModule("asyncio.exceptions"));
+    if (!streams || !events || !futures || !exceptions) return false;
     auto find = [](Ref& from, const char* name) {
         return from ? Ref::steal(PyObject_GetAttrString(from.get(), name)) : Ref();
     };
@@ -115,10 +116,12 @@ bool Streams::init(PyObject* module) {
     Ref protocol_type = find(streams, "StreamReaderProtocol");
     Ref base_loop = find(events, "BaseEventLoop");
     create_future = find(base_loop, "create_future");
+    incomplete_read = find(exceptions, "IncompleteReadError");
+    limit_overrun = find(exceptions, "LimitOverrunError");
     future = find(futures, "Future");
     future_names = Ref::steal(Py_BuildValue("(s)", "loop"));
-    if (!reader_type || !protocol_type || !writer_type || !create_future || !future ||
-        !future_names)
+    if (!reader_type || !protocol_type || !writer_type || !create_future || !incomplete_read ||
+        !limit_overrun || !future || !future_names)
         return false;
     Ref our_reader = make_stream_reader(module, reader_type.get());
     Ref our_writer = make_stream_writer(module, writer_type.get());
@@ -172,10 +175,18 @@ bool ReaderAttributes::resume() {
         py::call_method(transport.get(), streams_.name(Attribute::resume_reading)));
 }
 
-bool ReaderAttributes::take(size_t size, Ref& bytes) {
+bool ReaderAttributes::copy(size_t size, Ref& bytes) {
     bytes = Ref::steal(PyBytes_FromStringAndSize(data(), static_cast<Py_ssize_t>(size)));
-    if (!bytes || !py::drop_head(buffer_.get(), static_cast<Py_ssize_t>(size))) return false;
+    return static_cast<bool>(bytes);
+}
+
+bool ReaderAttributes::drop(size_t size) {
+    if (!py::drop_head(buffer_.get(), static_cast<Py_ssize_t>(size))) return false;
     return !paused_ || buffered() > limit_ || resume();
+}
+
+bool ReaderAttributes::take_all(Ref& bytes) {
+    return copy(buffered(), bytes) && PyByteArray_Resize(buffer_.get(), 0) == 0;
 }
 
 Served ReaderAttributes::append(const char* data, size_t size) {

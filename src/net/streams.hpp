@@ -95,7 +95,9 @@ class Streams {
         for (auto& name : names) f(name);
         for (KnownClass* known : {&reader, &native_reader, &protocol, &writer, &native_writer})
             known->each_ref(f);
-        for (py::Ref* ref : {&call, &future, &future_names, &create_future}) f(*ref);
+        for (py::Ref* ref :
+             {&call, &future, &future_names, &create_future, &incomplete_read, &limit_overrun})
+            f(*ref);
     }
 
     PyTypeObject* future_type() const { return reinterpret_cast<PyTypeObject*>(future.get()); }
@@ -125,6 +127,7 @@ class Streams {
     py::Ref call;                             // the type of what our methods return
     py::Ref future, future_names;             // asyncio.Future, ("loop",)
     py::Ref create_future;                    // BaseEventLoop's
+    py::Ref incomplete_read, limit_overrun;   // exceptions
 };
 
 // The attributes of an object of a known class.
@@ -171,7 +174,10 @@ class ReaderAttributes : public Attributes {
     size_t buffered() const { return static_cast<size_t>(PyByteArray_GET_SIZE(buffer_.get())); }
 
     // Takes that much from the buffer, and lets the transport go on when little is left.
-    [[nodiscard]] bool take(size_t size, py::Ref& bytes);
+    [[nodiscard]] bool take(size_t size, py::Ref& bytes) { return copy(size, bytes) && drop(size); }
+    [[nodiscard]] bool drop(size_t size);
+    // Takes everything, at the end.
+    [[nodiscard]] bool take_all(py::Ref& bytes);
     // Adds to the buffer, wakes who waits, and holds the transport back when it is too much.
     Served append(const char* data, size_t size);
     // A future, kept as what is waited for; the transport goes on.
@@ -179,6 +185,7 @@ class ReaderAttributes : public Attributes {
 
  private:
     [[nodiscard]] bool find();
+    [[nodiscard]] bool copy(size_t size, py::Ref& bytes);
     [[nodiscard]] bool resume();
     [[nodiscard]] bool wake(PyObject* waiter);
     [[nodiscard]] bool pause();

@@ -714,6 +714,14 @@ async def play(reader: Any, steps: list[tuple[str, Any]]) -> list[Any]:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(STEPS, max_size=14), st.sampled_from([1, 4, 10]))
 @example([("readuntil", b"##"), ("turn", 1), ("feed", b"#"), ("turn", 1), ("feed", b"#")], 10)
+# Another reads what the first has looked through already.
+@example(
+    [
+        *[("readuntil", b"##"), ("turn", 1), ("feed", b"x" * 9), ("turn", 1), ("read", 12)],
+        *[("turn", 1), ("feed", b"a##"), ("turn", 1), ("eof", None)],
+    ],
+    10,
+)
 @example([("readexactly", 12), ("turn", 1), ("feed", b"x" * 9), ("turn", 1), ("eof", None)], 1)
 def test_any_order_of_events(
     make: Callable[[], Any], steps: list[tuple[str, Any]], limit: int
