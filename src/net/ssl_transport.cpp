@@ -99,6 +99,9 @@ bool SslTransport::learn(PyObject* protocol) {
     int buffered = PyObject_IsInstance(protocol, State::of(*loop()).buffered_protocol.get());
     if (buffered < 0) return false;
     buffered_ = buffered > 0;
+    Streams& streams = State::of(*loop()).streams;
+    feeds_ = streams.feeds(protocol);
+    if (feeds_ && !loop()->debug() && !streams.adopt(protocol)) return false;
     protocol_ = Ref::borrow(protocol);
     return true;
 }
@@ -395,13 +398,22 @@ bool SslTransport::read(Result& result, Fill fill, Tell tell) {
     return fatal("Fatal error on SSL protocol");
 }
 
+// A stream's reader gets it without a Python frame, unless it is out of the ordinary.
+bool SslTransport::tell_data(PyObject* protocol, PyObject* data) {
+    Served fed = Served::kUnusual;
+    if (feeds_)
+        fed = State::of(*loop()).streams.feed(protocol, PyBytes_AS_STRING(data),
+                                              static_cast<size_t>(PyBytes_GET_SIZE(data)));
+    return fed == Served::kUnusual
+               ? static_cast<bool>(py::call_method(protocol, name(Name::data_received), data))
+               : fed == Served::kDone;
+}
+
 bool SslTransport::deliver_bytes(Result& result) {
     Ref data, protocol = protocol_;
     return read(
         result, [&](TlsEngine::Output& output) { return read_bytes(output, data); },
-        [&] {
-            return !data || py::call_method(protocol.get(), name(Name::data_received), data.get());
-        });
+        [&] { return !data || tell_data(protocol.get(), data.get()); });
 }
 
 bool SslTransport::deliver_into_protocol(Result& result) {

@@ -153,6 +153,7 @@ class SslTransport : public aio::Runnable, public Sink {
     template <class Fill, class Tell>
     [[nodiscard]] bool read(Result& result, Fill fill, Tell tell);
     [[nodiscard]] bool deliver_bytes(Result& result);
+    [[nodiscard]] bool tell_data(PyObject* protocol, PyObject* data);
     [[nodiscard]] bool deliver_into_protocol(Result& result);
     [[nodiscard]] bool resume();
     [[nodiscard]] bool read_on();
@@ -191,6 +192,7 @@ class SslTransport : public aio::Runnable, public Sink {
     Told told_ = Told::kNothing;
     bool closing_ = false;
     bool buffered_ = false;   // the protocol is a BufferedProtocol
+    bool feeds_ = false;      // or asyncio's StreamReaderProtocol
     bool paused_ = false;     // pause_reading()
     bool held_back_ = false;  // the protocol, by pause_writing()
     bool refused_ = false;    // the transport below takes no more, if it is not ours

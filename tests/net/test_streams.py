@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import os
 import socket
 import sys
 import weakref
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from net_kit import Net, Peer, some_bytes
+from tls_kit import client_context, server_context
 
 import pyev
 
@@ -479,32 +481,75 @@ async def test_asyncios_own_methods_find_what_the_native_ones_left(net: Net) -> 
 # Over a connection
 
 
-async def test_echo(net: Net, streams: Any) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_echo(net: Net, streams: Any, secure: bool) -> None:
     async def echo(reader: Any, writer: Any) -> None:
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
         writer.close()
 
-    server = await streams.start_server(echo, "127.0.0.1", 0)
-    reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
+    tls = {"ssl": server_context()} if secure else {}
+    server = await streams.start_server(echo, "127.0.0.1", 0, **tls)
+    tls = {"ssl": client_context(), "server_hostname": "localhost"} if secure else {}
+    reader, writer = await streams.open_connection(*server.sockets[0].getsockname(), **tls)
     data = some_bytes(1 << 20)
 
     async def send() -> None:
         for start in range(0, len(data), 50_000):
             writer.writelines([data[start : start + 20_000], data[start + 20_000 : start + 50_000]])
             await writer.drain()
-        writer.write_eof()
+        if not secure:
+            writer.write_eof()
 
     sending = asyncio.ensure_future(send())
     assert await reader.readexactly(100_000) == data[:100_000]
     assert await reader.readuntil(data[150_000:150_020]) == data[100_000:150_020]
-    assert await reader.read() == data[150_020:]
+    if secure:
+        assert await reader.readexactly(len(data) - 150_020) == data[150_020:]
+        await sending
+        writer.close()
+    assert await reader.read() == (b"" if secure else data[150_020:])
     await sending
     writer.close()
     await writer.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+async def test_tls_begun_on_the_way(net: Net, streams: Any) -> None:
+    async def serve(reader: Any, writer: Any) -> None:
+        writer.write(b"plain " + await reader.readline())
+        await writer.start_tls(server_context())
+        writer.write(b"secret " + await reader.readline())
+        await writer.drain()
+        writer.close()
+
+    server = await streams.start_server(serve, "127.0.0.1", 0)
+    reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"line\n")
+    assert await reader.readline() == b"plain line\n"
+    await writer.start_tls(client_context(), server_hostname="localhost")
+    writer.write(b"another\n")
+    assert await reader.readline() == b"secret another\n"
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_pipe(net: Net) -> None:
+    ours, theirs = os.pipe()
+    reader = asyncio.StreamReader(limit=1000)
+    transport, _ = await net.loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), net.enter(os.fdopen(ours, "rb", 0))
+    )
+    with os.fdopen(theirs, "wb", 0) as end:
+        end.write(b"line\nrest")
+        assert await reader.readline() == b"line\n"
+    assert await reader.read() == b"rest"
+    transport.close()
+    await net.turn(2)
 
 
 async def test_unix(net: Net, streams: Any) -> None:
