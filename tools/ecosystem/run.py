@@ -277,7 +277,8 @@ class Run:
         return self.log.read_text(errors="replace")[-3000:]
 
     def bad(self) -> set[str]:
-        return {name for name, (outcome, _) in self.found.items() if outcome in BAD}
+        found = list(self.found.items())  # another thread may be reading the report
+        return {name for name, (outcome, _) in found if outcome in BAD}
 
     def progress(self) -> str:
         bad = len(self.bad())
