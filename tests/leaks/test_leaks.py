@@ -20,6 +20,8 @@ def cases() -> list[tuple[str, str]]:
     found = []
     for script in SCRIPTS:
         found.append((script, ""))
+        if script == "leak_tls":
+            found.append((script, "stdlib"))
         if script in KERNEL:
             for name, flag in leak_probe.BACKENDS.items():
                 # libev's own assertions end the process there now and then: `make faults`.
@@ -36,6 +38,8 @@ def cases() -> list[tuple[str, str]]:
 def test_nothing_grows(script: str, backend: str) -> None:
     environment = dict(os.environ, PYEV_LEAK_BACKEND=backend, PYTHONMALLOC="malloc")
     environment.pop("LIBEV_FLAGS", None)
+    if backend == "stdlib":
+        environment["PYEV_TLS"] = backend
     result = subprocess.run(
         [sys.executable, "-W", "error", "-X", "faulthandler", str(HERE / f"{script}.py")],
         env=environment,
