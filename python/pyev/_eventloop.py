@@ -209,13 +209,46 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self._ensure_fd_no_transport(sock)
         return _core.make_socket_transport(self, sock, protocol, waiter, extra, server)
 
-    async def _create_connection_transport(self, *args: Any, **options: Any) -> Any:
+    async def _create_connection_transport(
+        self,
+        sock: Any,
+        protocol_factory: Any,
+        ssl: Any,
+        server_hostname: str | None,
+        server_side: bool = False,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[Any, Any]:
         try:
-            return await super()._create_connection_transport(*args, **options)
-        except Exception as error:
-            # The frame that it comes from has the future that has it, and the protocol: a cycle.
-            error.__traceback__ = None
+            sock.setblocking(False)
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            if ssl:
+                transport = self._make_ssl_transport(
+                    sock,
+                    protocol,
+                    None if isinstance(ssl, bool) else ssl,
+                    waiter,
+                    server_side=server_side,
+                    server_hostname=server_hostname,
+                    ssl_handshake_timeout=ssl_handshake_timeout,
+                    ssl_shutdown_timeout=ssl_shutdown_timeout,
+                )
+            else:
+                transport = self._make_socket_transport(sock, protocol, waiter)
+        except BaseException:
+            sock.close()
             raise
+        try:
+            await waiter
+        except BaseException:
+            # The exception's traceback has this frame, which has the future that has the exception.
+            del waiter
+            transport.close()
+            # Of these its own end takes care.
+            del protocol, transport
+            raise
+        return transport, protocol
 
     def _make_ssl_transport(
         self,
