@@ -41,6 +41,10 @@ _iscoroutinefunction = getattr(coroutines, "_iscoroutinefunction", coroutines.is
 # Since Python 3.14, asyncio moves a file's position even when nothing was sent.
 _SENDFILE_ALWAYS_SEEKS = SelectorEventLoop._sock_sendfile_update_filepos.__code__.co_argcount == 3
 
+# As much as the kernel takes is more than the processor's cache keeps until it is read: between two
+# ends of one loop, that is 2.3 GiB/s of 5.8. And the others have their turn.
+_SENDFILE_PER_TURN = 256 * 1024
+
 _NAMED_FAMILIES = [socket.AF_INET, *([socket.AF_INET6] if base_events._HAS_IPv6 else [])]
 
 _ThreadedChildWatcher = getattr(
@@ -545,7 +549,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         try:
             while True:
                 try:
-                    part = os.sendfile(sock.fileno(), source, offset + sent, size)
+                    part = os.sendfile(
+                        sock.fileno(), source, offset + sent, min(size, _SENDFILE_PER_TURN)
+                    )
                 except (BlockingIOError, InterruptedError):
                     part = -1
                 except OSError as error:
