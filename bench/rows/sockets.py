@@ -182,6 +182,8 @@ class Sink(Protocol):
 class Pump(Protocol):
     """Writes chunks for as long as the transport takes them."""
 
+    transport: Any = None  # until it is connected
+
     def __init__(self, chunk: bytes) -> None:
         self.chunk = chunk
         self.paused = False

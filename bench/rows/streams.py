@@ -48,7 +48,7 @@ async def streams_readline(stage: Stage) -> Work:
     port = await listen(stage.loop, sender)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     keep.append(writer)
-    while not senders:
+    while not senders or not senders[0].transport:
         await asyncio.sleep(0)
 
     async def run(turns: int) -> None:
