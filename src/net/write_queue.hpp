@@ -91,7 +91,8 @@ class WriteQueue {
 
     static constexpr size_t kKept = 16;  // pieces that an empty queue keeps room for
 
-    py::Array<Piece> pieces_;
+    // Room for an answer in two parts: every connection that has written keeps it.
+    py::Array<Piece, 1> pieces_;
     size_t first_ = 0;
     size_t size_ = 0;
 };

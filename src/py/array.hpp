@@ -10,7 +10,8 @@
 
 namespace pyev::py {
 
-template <class T>
+// `kMore`: items that there is room for beside the first.
+template <class T, size_t kMore = 7>
 class Array {
     static_assert(std::is_trivially_copyable_v<T>);
 
@@ -69,7 +70,7 @@ class Array {
 
     [[nodiscard]] bool reserve(size_t size) {
         if (size <= capacity_) return true;
-        size_t capacity = capacity_ * 2 < size ? size + 7 : capacity_ * 2;
+        size_t capacity = capacity_ * 2 < size ? size + kMore : capacity_ * 2;
         void* items = PyMem_RawRealloc(items_, capacity * sizeof(T));
         if (!items) return PyErr_NoMemory() != nullptr;
         items_ = static_cast<T*>(items);
