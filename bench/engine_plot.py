@@ -3,7 +3,7 @@
 import operations
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from plot import BLUE, GREY, GRID, INK, ORANGE, SKY, WHITE, source
+from plot import BLACK, BLUE, GREY, GRID, INK, ORANGE, SKY, WHITE, source
 from report import Results, label
 
 COLOURS = {"pyev": BLUE, "pyev-plain": SKY, "loop-pyev": SKY, "c": GREY, "c-plain": GREY}
@@ -30,7 +30,7 @@ def events_figure(results: Results) -> Figure:
                 place,
                 f"{series.best:.0f}",
                 va="center",
-                color=WHITE if name == "pyev" else INK,
+                color=WHITE if name == "pyev" else BLACK,
                 fontweight="bold" if name == "pyev" else "normal",
             )
         if "pyev" in found:

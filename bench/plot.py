@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 BLUE, SKY, GREY, ORANGE = "#0072B2", "#56B4E9", "#B5B5B5", "#E69F00"
 INK, QUIET, GRID, PAPER = "#222222", "#767676", "#E5E5E5", "#FFFFFF"
-WHITE = "#FEFEFE"  # on blue: not the paper, which the dark turns
+WHITE, BLACK = "#FEFEFE", "#111111"  # on what stays as it is in the dark
 
 # What stands on the paper, when that is dark; written in lower case, as matplotlib writes colours.
 DARK = {

@@ -35,6 +35,7 @@ EVENTS = 5000  # in a run, at least: short runs, so that some of them nobody dis
 RUNS = 12
 QUICK_RUNS = 5
 ROUNDS = {"asyncio": 5, "scale": 2}
+PRIVATE = ("operations",)  # for those who change them: no page shows this picture
 PUBLISHED = {
     ".svg": HERE.parent / "docs" / "assets",
     ".md": HERE / "published",
@@ -346,7 +347,8 @@ class Output:
 
     def publish(self) -> None:
         for path in list(self.written):
-            if folder := PUBLISHED.get(path.suffix):
+            folder = PUBLISHED.get(path.suffix)
+            if folder and path.stem not in PRIVATE:
                 self.written.append(pathlib.Path(shutil.copy(path, folder)))
 
     def close(self) -> None:
