@@ -299,11 +299,11 @@ def run_rows(
 
         def tell(what: str) -> None:
             bar.update(task, description=what, advance=1)
+            measured.results.save(arguments.output / f"{name}.json")  # for a run that is killed
 
         try:
             for turn in range(rounds):
                 measured.round(turn, tell)
-                measured.results.save(arguments.output / f"{name}.json")
         except KeyboardInterrupt:
             pass  # what there is by then is shown
     return measured.results
@@ -349,6 +349,7 @@ class Output:
         for path in list(self.written):
             folder = PUBLISHED.get(path.suffix)
             if folder and path.stem not in PRIVATE:
+                folder.mkdir(exist_ok=True)
                 self.written.append(pathlib.Path(shutil.copy(path, folder)))
 
     def close(self) -> None:
