@@ -115,6 +115,33 @@ async def test_a_hello_behind_a_proxy_header(connect, tls, net):
     protocol.calls.append("lost")
 
 
+@pytest.mark.asyncio_fails("waits for the hello that it has", strict=False, run=False)
+async def test_a_hello_behind_what_a_stream_has_read(net, tls):
+    """In one packet with the line before it: it lies in the reader's buffer by then."""
+
+    async def serve(reader, writer):
+        assert await reader.readline() == b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
+        await writer.start_tls(server_context())
+        writer.write((await reader.readline()).upper())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        ended.set_result(None)
+
+    ended = net.loop.create_future()
+    server = net.enter(contextlib.closing(await asyncio.start_server(serve, "127.0.0.1", 0)))
+    peer = net.peer(socket.create_connection(server.sockets[0].getsockname()))
+    other = TlsPeer(peer, strict(client_context()), False)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        other.tls.do_handshake()
+    await peer.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + other.outgoing.read())
+    await other.handshake()
+    await other.send(b"secret\n")
+    assert await other.read_all() == b"SECRET\n"
+    await other.close()
+    await ended
+
+
 async def test_plain_bytes_where_a_handshake_should_be(connect, tls, net, side):
     """Injected by somebody in between: never taken for protected data."""
     protocol, peer = await connect()
