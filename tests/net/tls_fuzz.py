@@ -41,6 +41,7 @@ LOOPS = {"pyev": pyev.new_event_loop, "asyncio": asyncio.SelectorEventLoop}
 AT_ONCE = 25  # conversations
 STEPS = 14  # of each, before the other end goes: a handshake takes 3, the rest is talk
 PATIENCE = 200  # turns without a call, in which a transport whose peer has gone must go
+TOLD = 10_000  # conversations, between two lines where there is no bar
 STUCK = 60.0  # seconds for some steps, after which all stacks are shown
 TEXT = random.Random(1).randbytes(1 << 17)
 ROOM = 1 << 17
@@ -441,7 +442,15 @@ def measure() -> dict[str, int]:
 
 def progress(total: int) -> Callable[[int], None]:
     if not sys.stderr.isatty():
-        return lambda count: None
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if done // TOLD > (done - count) // TOLD:
+                print(f"{done} of {total}", file=sys.stderr, flush=True)
+
+        return advance
     from rich.console import Console
     from rich.progress import Progress
 
