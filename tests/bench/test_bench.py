@@ -66,6 +66,36 @@ def test_a_quick_run_of_the_suite_scale(tmp_path: Path) -> None:
     assert "| 1,000 timers pending: add one, ÷ 10 |" in (tmp_path / "scale.md").read_text()
 
 
+PUBLISHED = BENCH / "published"
+
+
+def test_what_is_published_is_of_the_figures_beside_it(tmp_path: Path) -> None:
+    done = run("--redraw", str(PUBLISHED), "--no-plot", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [path.name for path in sorted(PUBLISHED.iterdir())]
+    assert names == [f"{n}.{e}" for n in ("asyncio", "libev", "scale") for e in ("json", "md")]
+    for name in names:
+        assert (tmp_path / name).read_text() == (PUBLISHED / name).read_text(), name
+
+
+def test_every_row_is_explained(bench: Any) -> None:
+    page = (BENCH.parent / "docs" / "benchmarks.md").read_text()
+    rows = bench("rows")
+    asyncio_rows = [row for row in rows.load().values() if row.family not in rows.SCALE]
+    assert [row.what for row in asyncio_rows if page.count(f"\n| {row.what} | ") != 1] == []
+
+
+def test_pictures_are_for_light_and_dark(bench: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot = bench("plot")
+    results = bench("suite").Results.load(PUBLISHED / "asyncio.json")
+    (glance, *_) = plot.write({"asyncio": bench("suite_plot").glance(results)}, tmp_path)
+    text = glance.read_text()
+    assert text.count("@media (prefers-color-scheme: dark)") == 1
+    for light in plot.DARK:
+        assert f': {light.lower()}"]' in text
+
+
 @pytest.mark.parametrize("contender", ["pyev", "loop-pyev", "loop-asyncio", "epoll"])
 def test_tokens_go_round(contender: str) -> None:
     done = subprocess.run(
