@@ -50,6 +50,7 @@ bool Embed::begin() {
     ev_unref(owner()->ev());
     ev_fork_start(owner()->ev(), &fork_);
     ev_unref(owner()->ev());
+    owner()->count_each_turn(+1);
     next_embedder_ = std::exchange(other()->embedders(), this);
     return true;
 }
@@ -65,6 +66,7 @@ void Embed::unwatch_turns() {
     Embed** link = &other()->embedders();
     while (*link != this) link = &(*link)->next_embedder_;
     *link = next_embedder_;
+    owner()->count_each_turn(-1);
     ev_ref(owner()->ev());
     ev_prepare_stop(owner()->ev(), &prepare_);
     ev_ref(owner()->ev());

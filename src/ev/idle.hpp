@@ -11,6 +11,7 @@ class Idle : public WatcherOf<Idle, ev_idle, ev_idle_start, ev_idle_stop> {
     static constexpr const char* kName = "pyev.Idle";
     static constexpr int kEvent = EV_IDLE;
     static constexpr Unheard kUnheard = Unheard::kNotWatched;
+    static constexpr bool kEachTurn = true;
 };
 
 }  // namespace pyev::ev

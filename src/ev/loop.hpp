@@ -12,6 +12,7 @@
 #include "ev/descriptors.hpp"
 #include "ev/interrupt.hpp"
 #include "ev/pause.hpp"
+#include "ev/rush.hpp"
 #include "ev/state.hpp"
 #include "py/method.hpp"
 
@@ -83,6 +84,8 @@ class Loop {
     Watcher* watchers() const { return watchers_; }
     // How many active watchers hold the loop running.
     void count(int change) { holding_ += change; }
+    // How many active watchers hear of each turn.
+    void count_each_turn(int change) { each_turn_ += change; }
     // Closes a descriptor of ours, but not while another thread polls it: poll(2) would tell.
     void close_fd(int fd);
     // Keeps a Once object until it is done.
@@ -226,6 +229,7 @@ class Loop {
     static void on_wake(struct ev_loop*, ev_async*, int) {}
     static void on_system_error(const char* message) noexcept;
     void invoke_pending();
+    bool may_rush() const;
     void before_poll();
     void settle_all();
     void refresh_embeds();
@@ -248,6 +252,7 @@ class Loop {
     pid_t pid_ = 0;
     long holding_ = 0;     // active watchers that keep it running
     long references_ = 0;  // ref() less unref()
+    int each_turn_ = 0;    // active watchers that hear of each turn
     double timeout_interval_ = 0;
     int sessions_ = 0;
     int runs_ = 0;  // ev_depth, without a call
@@ -262,6 +267,7 @@ class Loop {
     py::Array<int> closing_fds_;
     Interrupt interrupt_;
     Pause pause_;
+    Rush rush_;
     ev_async wake_ = {};
     ev_fork rebuilt_ = {};
 };

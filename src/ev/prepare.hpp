@@ -11,6 +11,7 @@ class Prepare : public WatcherOf<Prepare, ev_prepare, ev_prepare_start, ev_prepa
     static constexpr const char* kName = "pyev.Prepare";
     static constexpr int kEvent = EV_PREPARE;
     static constexpr Unheard kUnheard = Unheard::kNotWatched;
+    static constexpr bool kEachTurn = true;
 };
 
 }  // namespace pyev::ev

@@ -9,6 +9,7 @@
 
 #include "ev/embed.hpp"
 #include "ev/watcher.hpp"
+#include "py/gil.hpp"
 
 namespace pyev::ev {
 
@@ -43,6 +44,7 @@ bool Loop::run(int flags, int* remaining) {
     Session session(this);
     ++runs_;
     int active = ev_run(ev_, flags);
+    rush_.end();
     --runs_;
     if (remaining) *remaining = active;
     return frame.finish();
@@ -86,6 +88,7 @@ void Loop::on_system_error(const char*) noexcept {
 void Loop::on_invoke(struct ev_loop* ev) { static_cast<Loop*>(ev_userdata(ev))->invoke_pending(); }
 
 void Loop::invoke_pending() {
+    rush_.polled();
     // What ends start() now leaves the pending events for the next one.
     if (int number = std::exchange(system_error_, 0)) {
         (void)py::raise_errno(number);
@@ -106,11 +109,18 @@ void Loop::invoke_pending() {
 #endif
 }
 
+// Where nobody can tell that a poll which finds nothing is followed by another, which waits.
+bool Loop::may_rush() const {
+    return frame_->wait && !frame_->once && !each_turn_ && !callback_ && timeout_interval_ == 0 &&
+           pause_.get() == 0;
+}
+
 // The last code of ours before libev takes over changed descriptors and polls, unless Prepare or
 // Fork watchers come in between: then it runs again after them.
 void Loop::before_poll() {
     if (frame_->wait && pause_.due()) pause_.sleep(watchers_);
-    bool waits = frame_->wait && !(sent_ && ev_async_pending(sent_));
+    bool waits =
+        !rush_.continues(may_rush()) && frame_->wait && !(sent_ && ev_async_pending(sent_));
     if (waits && owner_ == state_->main_thread) {
         if (!interrupt_.open(ev_, descriptors_)) return fail();
         if (interrupt_.is_open()) interrupt_.enter(*state_);
@@ -137,7 +147,7 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
         // libev 4.33 counts io_uring's own timerfd watcher once more each time.
         if (ev_backend(ev) == EVBACKEND_IOURING) ev_unref(ev);
     }
-    if (!self->frame_->wait) return;
+    if (!self->frame_->wait || (self->rush_.on() && py::only_thread())) return;
     // Noted before: another thread runs as soon as the GIL is let go, and may ask close_fd.
     self->released_ = PyThreadState_Get();
     PyEval_SaveThread();
@@ -248,6 +258,7 @@ bool Loop::create(unsigned flags) {
     ev_unref(ev_);
     descriptors_.init(ev_, hint);
     pause_.init(ev_);
+    rush_.init(ev_);
     ev_set_invoke_pending_cb(ev_, on_invoke);
     ev_set_loop_release_cb(ev_, on_release, on_acquire);
     pid_ = getpid();

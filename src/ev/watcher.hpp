@@ -177,12 +177,17 @@ class WatcherOf : public Watcher {
     static constexpr bool kAwaitable = true;
     static constexpr Unheard kUnheard = Unheard::kMerged;
     static constexpr bool kHolds = true;
+    static constexpr bool kEachTurn = false;
 
     bool begin() {
+        if (T::kEachTurn) owner()->count_each_turn(+1);
         Start(owner()->ev(), &ev_);
         return true;
     }
-    void end() { Stop(owner()->ev(), &ev_); }
+    void end() {
+        if (T::kEachTurn) owner()->count_each_turn(-1);
+        Stop(owner()->ev(), &ev_);
+    }
     bool configure(PyObject* const*) { return inactive(); }
     py::Ref describe() { return py::Ref::steal(PyUnicode_FromString("")); }
     bool settle() { return false; }
