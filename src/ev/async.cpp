@@ -1,6 +1,8 @@
 // Async: libev's ev_async.
 #include "ev/async.hpp"
 
+#include "py/compat.hpp"
+
 namespace pyev::ev {
 
 using py::Ref;
@@ -8,6 +10,9 @@ using py::Ref;
 // The one call that any thread may make while the loop runs. libev wakes the poll with an eventfd
 // it made with the loop.
 Ref Async::send() {
+    // On its way. The loop clears that mark with the GIL held, so its callback, which comes after
+    // that, sees all that was done before here. Without a GIL, libev's memory fence is needed.
+    if (py::kHasGil && ev_async_pending(&ev_)) return Ref::none();
     if (!owner()->can_end_poll(&ev_)) return {};
     ev_async_send(owner()->ev(), &ev_);
     if (is_active()) owner()->note_sent(&ev_);

@@ -223,9 +223,7 @@ bool Descriptors::modifies() {
     return false;
 }
 
-bool Descriptors::check(bool all) {
-    all = all || always_all_;
-    if (!all && changed_.empty() && !own_changed_) return true;
+bool Descriptors::check_watched(bool all) {
     bool own_checked = all || modifies();
     if (own_checked && !check_own()) return false;
     if (!all) {
@@ -263,14 +261,13 @@ bool Descriptors::check(bool all) {
     return true;
 }
 
-void Descriptors::polled() {
+void Descriptors::settle_changes() {
     for (int fd : changed_) {
         Entry& entry = entries_[fd];
         entry.told = static_cast<unsigned char>(entry.events());
         entry.changed = entry.anew = entry.made = false;
     }
     changed_.clear();
-    own_changed_ = false;
 }
 
 }  // namespace pyev::ev

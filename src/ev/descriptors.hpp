@@ -41,7 +41,10 @@ class Descriptors {
 
     // Calls `dead` for each watch whose descriptor is closed; looks at those changed since the
     // last poll, or at `all`. OSError when one that libev itself needs is gone.
-    [[nodiscard]] bool check(bool all);
+    [[nodiscard]] bool check(bool all) {
+        all = all || always_all_;
+        return (!all && changed_.empty() && !own_changed_) || check_watched(all);
+    }
 
     // A descriptor is about to be closed: whoever still watches it is told before the next poll.
     void closing(int fd) {
@@ -66,7 +69,10 @@ class Descriptors {
     }
 
     // libev has taken over the changes and polls.
-    void polled();
+    void polled() {
+        if (!changed_.empty()) settle_changes();
+        own_changed_ = false;
+    }
 
     // libev will make its kernel objects anew, with other numbers.
     void forget_own() {
@@ -111,6 +117,8 @@ class Descriptors {
 
     enum class Identity { kSame, kAlike, kOther };
 
+    [[nodiscard]] bool check_watched(bool all);
+    void settle_changes();
     [[nodiscard]] int verify(int fd, const struct stat& status, Identity& identity);
     [[nodiscard]] int try_epoll(int fd);
     void find_backend();

@@ -75,8 +75,6 @@ void Pause::sleep(Watcher* watchers) {
     PyEval_RestoreThread(thread);
 }
 
-void Pause::polled() {
-    if (interval_ > 0) last_ = monotonic();
-}
+void Pause::note_poll() { last_ = monotonic(); }
 
 }  // namespace pyev::ev

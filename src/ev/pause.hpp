@@ -22,9 +22,12 @@ class Pause {
     bool due() const { return due_; }
     // Sleeps, but not past the next timer of `watchers`, nor when there is other work.
     void sleep(Watcher* watchers);
-    void polled();
+    void polled() {
+        if (interval_ > 0) note_poll();
+    }
 
  private:
+    void note_poll();
     static void before_poll(struct ev_loop*, ev_prepare* watcher, int);
 
     struct ev_loop* loop_ = nullptr;

@@ -28,9 +28,7 @@ bool Rush::begins() {
     return true;
 }
 
-void Rush::end() {
-    quick_ = 0;
-    if (!on()) return;
+void Rush::stop() {
     ev_ref(loop_);
     ev_idle_stop(loop_, &idle_);
 }

@@ -25,10 +25,14 @@ class Rush {
     void polled() {
         if (ev_is_pending(&idle_)) end();  // it found nothing
     }
-    void end();
+    void end() {
+        quick_ = 0;
+        if (on()) stop();
+    }
 
  private:
     bool begins();
+    void stop();
 
     struct ev_loop* loop_ = nullptr;
     ev_idle idle_ = {};

@@ -155,14 +155,16 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
 
 void Loop::on_acquire(struct ev_loop* ev) noexcept {
     auto* self = static_cast<Loop*>(ev_userdata(ev));
-    int number = errno;  // libev looks at it after this
-    if (self->released_) PyEval_RestoreThread(self->released_);
-    self->released_ = nullptr;
-    for (int fd : self->closing_fds_) ::close(fd);
-    self->closing_fds_.clear();
+    if (self->released_) {
+        int number = errno;  // libev looks at it after this
+        PyEval_RestoreThread(self->released_);
+        self->released_ = nullptr;
+        for (int fd : self->closing_fds_) ::close(fd);
+        self->closing_fds_.clear();
+        errno = number;
+    }
     self->pause_.polled();
     self->frame_->last = self->frame_->once;
-    errno = number;
 }
 
 // A Fork watcher of our own: libev invokes those before it makes its kernel objects anew.

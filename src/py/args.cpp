@@ -9,7 +9,7 @@ static int find(const Parameters& parameters, PyObject* name) {
     return -1;
 }
 
-bool bind(const Parameters& parameters, Args args, PyObject** slots) {
+bool bind_all(const Parameters& parameters, Args args, PyObject** slots) {
     int next = 0;
     for (Py_ssize_t i = 0; i < args.count; ++i, ++next) {
         while (next < parameters.positional && slots[next]) ++next;
@@ -42,14 +42,18 @@ bool require(const Parameters& parameters, PyObject* const* slots) {
 }
 
 bool to_int(PyObject* object, int& result) {
-    if (!PyIndex_Check(object))
-        return raise(PyExc_TypeError, "an integer is required, not '%.200s'",
-                     Py_TYPE(object)->tp_name);
-    Ref index =
-        PyLong_CheckExact(object) ? Ref::borrow(object) : Ref::steal(PyNumber_Index(object));
-    if (!index) return false;
+    Ref index;
+    PyObject* number = object;
+    if (!PyLong_CheckExact(object)) {
+        if (!PyIndex_Check(object))
+            return raise(PyExc_TypeError, "an integer is required, not '%.200s'",
+                         Py_TYPE(object)->tp_name);
+        index = Ref::steal(PyNumber_Index(object));
+        if (!index) return false;
+        number = index.get();
+    }
     int overflow;
-    long value = PyLong_AsLongAndOverflow(index.get(), &overflow);
+    long value = PyLong_AsLongAndOverflow(number, &overflow);
     if (overflow || value < INT_MIN || value > INT_MAX)
         return raise(PyExc_OverflowError, "%R does not fit a C int", object);
     result = static_cast<int>(value);

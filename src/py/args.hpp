@@ -31,7 +31,15 @@ struct Parameters {
 
 // Fills `slots[parameters.size]` with borrowed references, null where nothing was given.
 // A slot that is filled beforehand (a factory's `loop`) takes no argument.
-[[nodiscard]] bool bind(const Parameters& parameters, Args args, PyObject** slots);
+[[nodiscard]] bool bind_all(const Parameters& parameters, Args args, PyObject** slots);
+[[nodiscard]] inline bool bind(const Parameters& parameters, Args args, PyObject** slots) {
+    // One parameter, by position: a few instructions where the compiler knows the parameters.
+    if (parameters.size == 1 && parameters.positional == 1 && args.count == 1 && !args.names) {
+        slots[0] = args.values[0];
+        return true;
+    }
+    return bind_all(parameters, args, slots);
+}
 
 // What `bind` ends with: the first `required` slots must be filled.
 [[nodiscard]] bool require(const Parameters& parameters, PyObject* const* slots);

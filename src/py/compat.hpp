@@ -14,6 +14,12 @@
 
 namespace pyev::py {
 
+#ifdef Py_GIL_DISABLED
+constexpr bool kHasGil = false;
+#else
+constexpr bool kHasGil = true;
+#endif
+
 // The exception being raised, as one owned object; the error indicator is cleared.
 inline PyObject* take_raised() {
 #if PY_VERSION_HEX >= 0x030C0000
@@ -60,7 +66,14 @@ inline int set_wakeup_fd(int fd, PyObject* function, PyObject* names,
 }
 
 // What Python calls the thread's identity.
-inline unsigned long this_thread() { return reinterpret_cast<unsigned long>(pthread_self()); }
+inline unsigned long this_thread() {
+#if defined(__x86_64__) && defined(__linux__)
+    // What pthread_self returns here, without a call.
+    return reinterpret_cast<unsigned long>(__builtin_thread_pointer());
+#else
+    return reinterpret_cast<unsigned long>(pthread_self());
+#endif
+}
 
 // server._attach or server._detach, `name`: since 3.13 a server knows its transports.
 inline PyObject* tell_server(PyObject* server, PyObject* name, PyObject* transport) {

@@ -222,3 +222,21 @@ def test_priority(loop):
         high.send()
         until(loop, lambda: len(order) == 2)
     assert order == ["high", "low"]
+
+
+@pytest.mark.every_backend
+def test_a_send_that_nothing_came_of_does_not_swallow_the_next(loop, turn, calls):
+    """Sent while it was not active, or stopped while one was on its way."""
+    watcher = loop.async_(calls)
+    watcher.send()
+    watcher.start()
+    watcher.send()
+    turn()
+    assert calls == [(watcher, pyev.EV_ASYNC)]
+    watcher.send()
+    watcher.stop()
+    watcher.start()
+    watcher.send()
+    turn()
+    watcher.stop()
+    assert calls == [(watcher, pyev.EV_ASYNC)] * 2
