@@ -151,9 +151,9 @@ def parse_arguments() -> argparse.Namespace:
         chosen = [rows.load()[name].family in rows.SCALE for name in arguments.rows or ()]
         own = [name for name, wanted in (("asyncio", False), ("scale", True)) if wanted in chosen]
         arguments.suite = own or list(SUITES)
+    if arguments.publish and (arguments.quick or arguments.rows):
+        parser.error("--publish is for whole tables of figures that mean something")
     arguments.rows = arguments.rows or list(rows.load())
-    if arguments.publish and arguments.quick:
-        parser.error("--publish is for figures that mean something")
     if any("=" not in peer for peer in arguments.peer):
         parser.error("--peer needs NAME=FOLDER")
     return arguments

@@ -1,6 +1,6 @@
 """The benchmarks' harness: a few rows from start to end, and what it makes of failures."""
 
-import importlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -85,15 +85,19 @@ def test_every_row_is_explained(bench: Any) -> None:
     assert [row.what for row in asyncio_rows if page.count(f"\n| {row.what} | ") != 1] == []
 
 
-def test_pictures_are_for_light_and_dark(bench: Any, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    plot = bench("plot")
-    results = bench("suite").Results.load(PUBLISHED / "asyncio.json")
-    (glance, *_) = plot.write({"asyncio": bench("suite_plot").glance(results)}, tmp_path)
-    text = glance.read_text()
-    assert text.count("@media (prefers-color-scheme: dark)") == 1
-    for light in plot.DARK:
-        assert f': {light.lower()}"]' in text
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="takes matplotlib")
+def test_pictures_are_for_light_and_dark(tmp_path: Path) -> None:
+    done = run("--redraw", str(PUBLISHED), "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    pictures = sorted(tmp_path.glob("*.svg"))
+    assert {path.stem for path in pictures} >= {"asyncio", "asyncio-rows", "libev", "scale"}
+    for picture in pictures:
+        drawing, text = picture.read_text().split("</style>", 1)
+        assert drawing.count("@media (prefers-color-scheme: dark)") == 1
+        # Ink and paper are there, and are replaced.
+        for colour in ("#222222", "#ffffff"):
+            assert f'[style*="fill: {colour}"]' in drawing
+            assert f"fill: {colour}" in text
 
 
 @pytest.mark.parametrize("contender", ["pyev", "loop-pyev", "loop-asyncio", "epoll"])
@@ -113,6 +117,13 @@ def test_what_is_not_there_is_named(option: str) -> None:
     done = run(option, "nonsense")
     assert done.returncode == 2
     assert "'nonsense'; there are " in done.stderr
+
+
+@pytest.mark.parametrize("part", [["--quick"], ["--rows", "call_soon"]])
+def test_a_part_is_not_published(part: list[str]) -> None:
+    done = run("--publish", *part)
+    assert done.returncode == 2
+    assert "--publish is for whole tables" in done.stderr
 
 
 def test_help_lists_the_rows(bench: Any) -> None:
