@@ -180,14 +180,23 @@ Ref Stream::write(PyObject* data) {
 
 Ref Stream::writelines(PyObject* list) {
     if (!may_write("writelines")) return {};
-    Ref pieces = Ref::steal(PySequence_Fast(list, "writelines() takes an iterable of bytes"));
+    // asyncio's words for what is wrong are those of what it does with the pieces.
+    bool joins = py::kSocketsJoin || device().pipe;
+    Ref pieces = Ref::steal(joins ? PySequence_Fast(list, "can only join an iterable")
+                            : PyList_CheckExact(list) ? Py_NewRef(list)
+                                                      : PySequence_List(list));
     if (!pieces) return {};
     // All or none: what cannot be sent is found before anything is.
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         PyObject* piece = PySequence_Fast_GET_ITEM(pieces.get(), i);
-        if (!PyObject_CheckBuffer(piece))
-            return py::raise(PyExc_TypeError, "a bytes-like object is required, not '%.200s'",
-                             Py_TYPE(piece)->tp_name);
+        if (PyObject_CheckBuffer(piece)) continue;
+        const char* type = Py_TYPE(piece)->tp_name;
+        if (joins)
+            return py::raise(PyExc_TypeError,
+                             "sequence item %zd: expected a bytes-like object, %.80s found", i,
+                             type);
+        return py::raise(PyExc_TypeError,
+                         "memoryview: a bytes-like object is required, not '%.200s'", type);
     }
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         Ref piece = Ref::borrow(PySequence_Fast_GET_ITEM(pieces.get(), i));

@@ -105,6 +105,9 @@ inline bool drop_head(PyObject* bytearray, Py_ssize_t count) {
     return PySequence_DelSlice(bytearray, 0, count) == 0;
 }
 
+// Whether asyncio's sockets join what writelines() gets, and complain as b"".join() does.
+constexpr bool kSocketsJoin = PY_VERSION_HEX < 0x030C0000;
+
 inline bool finalizing() {
 #if PY_VERSION_HEX >= 0x030D0000
     return Py_IsFinalizing();

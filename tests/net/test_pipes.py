@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import re
 import socket
 import sys
 import tty
@@ -375,6 +376,11 @@ async def test_no_bytes(net, pipe):
     for nonsense in (7, None, [b"x"]):
         with pytest.raises((TypeError, AssertionError)):
             writing.transport.write(nonsense)
+    for nonsense in (7, "text", [1], [b"x", 7]):
+        with pytest.raises(TypeError) as told:
+            b"".join(nonsense)
+        with pytest.raises(TypeError, match=re.escape(str(told.value))):
+            writing.transport.writelines(nonsense)
     writing.transport.write(b"")
     await net.calm()
 
