@@ -1,7 +1,8 @@
 """One row of asyncio's table on one loop, in a fresh process; bench/suite.py starts it.
 
 Prints `{"wall": [...], "cpu": [...]}`, sample by sample: units per second of the clock, and of
-processor time with that of children that were waited for.
+processor time with that of children that were waited for. With `--once TURNS` it times nothing, and
+does that many turns for bench/instructions.py to count.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from rows import Row, Stage
 Rates = dict[str, list[float]]
 FREED = 8 << 20
 USEFUL = 65536  # descriptors
+WARM = 32  # turns, before those that are counted
 
 
 def processor_time() -> float:
@@ -76,18 +78,24 @@ def time_plain(work: rows.PlainWork, clock: Clock, samples: int) -> None:
         clock.stop()
 
 
-def measure(row: Row, stage: Callable[..., Stage], samples: int, seconds: float) -> Rates:
+def measure(
+    row: Row, stage: Callable[..., Stage], samples: int, seconds: float, once: int
+) -> Rates:
     clock = Clock(row, seconds)
 
-    def once(figure: float) -> Rates:
+    def single(figure: float) -> Rates:
         return {"wall": [figure], "cpu": [figure]}
 
     async def main() -> None:
         found = await row.prepare(stage(asyncio.get_running_loop()))
         if row.figure:
-            finish(once(found))
+            finish(single(found))
         gc.collect()
         gc.freeze()  # collections go on, but not over what was there before
+        if once:
+            await found(WARM)
+            await found(once)
+            finish({})
         await time_work(found, clock, samples)
         finish(clock.rates)  # without closing the loop: some cannot
 
@@ -95,7 +103,10 @@ def measure(row: Row, stage: Callable[..., Stage], samples: int, seconds: float)
         asyncio.Runner(loop_factory=stage(None).factory).run(main())
     found = row.prepare(stage(None))
     if row.figure:
-        return once(found)
+        return single(found)
+    if once:
+        found(once)
+        return {}
     time_plain(found, clock, samples)
     return clock.rates
 
@@ -131,6 +142,7 @@ def main() -> None:
     parser.add_argument("row")
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.05, help="length of a sample (0.05)")
+    parser.add_argument("--once", type=int, default=0, metavar="TURNS", help="and no samples")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("."))
     arguments = parser.parse_args()
     raise_limit()
@@ -141,7 +153,7 @@ def main() -> None:
         return Stage(loop, factory, arguments.loop, arguments.folder)
 
     row = rows.load()[arguments.row]
-    finish(measure(row, stage, arguments.samples, arguments.seconds))
+    finish(measure(row, stage, arguments.samples, arguments.seconds, arguments.once))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "ev/signals.hpp"
 #include "py/call.hpp"
@@ -17,8 +18,15 @@ using py::Ref;
 // same, so that descriptors, signals and watchers get their turn.
 static constexpr unsigned kBurst = 64;
 
+// So many handles before it runs, one is fetched into the cache.
+static constexpr size_t kAhead = 6;
+
 // asyncio's own limit; a later timer is waited for in steps.
 static constexpr double kLongestWait = 86400;
+
+static constexpr double kNever = std::numeric_limits<double>::infinity();
+
+static constexpr size_t kMostUntracked = 1 << 18;
 
 static double monotonic() {
     timespec now;
@@ -135,11 +143,7 @@ bool LoopBase::parse(const char* function, const char* first, py::Args args, Cal
         return py::raise(PyExc_TypeError, "%s() missing required argument '%s'", function,
                          first && !call.first ? first : "callback");
     if (call.context == Py_None) call.context = nullptr;
-    Py_ssize_t rest = std::max<Py_ssize_t>(args.count - lead, 0);
-    call.args = Ref::steal(PyTuple_New(rest));
-    if (!call.args) return false;
-    for (Py_ssize_t i = 0; i < rest; ++i)
-        PyTuple_SET_ITEM(call.args.get(), i, Py_NewRef(args.values[lead + i]));
+    if (args.count > lead) call.values = {args.values + lead, args.count - lead};
     return true;
 }
 
@@ -167,15 +171,19 @@ Ref LoopBase::soon(const char* function, py::Args args, bool any_thread) {
     if (!parse(function, nullptr, args, call) || !check(function, call.callback, !any_thread))
         return {};
     auto make = any_thread ? &HandleTypes::make_thread_safe : &HandleTypes::make;
-    Ref handle = (handles().*make)(object(), call.callback, call.args.get(), call.context);
+    Ref handle = (handles().*make)(object(), call.callback, call.values, call.context);
     if (!handle || !traced(handle.get()) || !ready_.push(handle.get())) return {};
+    track(handle.get());
     return handle;
 }
 
 bool LoopBase::soon(PyObject* callback, PyObject* args, PyObject* context) {
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
-    Ref handle = handles().make(object(), callback, args, context);
-    return handle && traced(handle.get()) && ready_.push(handle.get());
+    Values values = {reinterpret_cast<PyTupleObject*>(args)->ob_item, PyTuple_GET_SIZE(args)};
+    Ref handle = handles().make(object(), callback, values, context);
+    if (!handle || !traced(handle.get()) || !ready_.push(handle.get())) return false;
+    track(handle.get());
+    return true;
 }
 
 bool LoopBase::push(Runnable* runnable, unsigned what) {
@@ -201,8 +209,11 @@ Ref LoopBase::call_soon_threadsafe(py::Args args) {
 Ref LoopBase::schedule(PyObject* when, double time, Call& call) {
     if (std::isnan(time)) return py::raise(PyExc_ValueError, "a timer's time cannot be NaN");
     Ref handle =
-        handles().make_timer(object(), when, time, call.callback, call.args.get(), call.context);
-    if (!handle || !traced(handle.get()) || !timers_.push(handles(), handle.get())) return {};
+        handles().make_timer(object(), when, time, call.callback, call.values, call.context);
+    if (!handle || !traced(handle.get())) return {};
+    // Many more would take long to go through when the loop stops.
+    if (!running_ || timers_.size() > kMostUntracked) HandleTypes::track(handle.get());
+    if (!timers_.push(handles(), handle.get())) return {};
     return handle;
 }
 
@@ -213,8 +224,7 @@ Ref LoopBase::call_later(py::Args args) {
     if (call.first == Py_None) return py::raise(PyExc_TypeError, "delay must not be None");
     if (!py::to_double(call.first, delay) || !check("call_at", call.callback, true) || !now(start))
         return {};
-    Ref when = Ref::steal(PyFloat_FromDouble(start + delay));
-    return when ? schedule(when.get(), start + delay, call) : Ref();
+    return schedule(nullptr, start + delay, call);
 }
 
 Ref LoopBase::call_at(py::Args args) {
@@ -223,7 +233,7 @@ Ref LoopBase::call_at(py::Args args) {
     if (!parse("call_at", "when", args, call)) return {};
     if (call.first == Py_None) return py::raise(PyExc_TypeError, "when cannot be None");
     if (!py::to_double(call.first, time) || !check("call_at", call.callback, true)) return {};
-    return schedule(call.first, time, call);
+    return schedule(PyFloat_CheckExact(call.first) ? nullptr : call.first, time, call);
 }
 
 Ref LoopBase::time() { return Ref::steal(PyFloat_FromDouble(monotonic())); }
@@ -246,7 +256,24 @@ void LoopBase::push(PyObject* handle) {
 
 // Running.
 
-bool LoopBase::run_handle(PyObject* handle) {
+bool LoopBase::run_handle(Ref handle) {
+    if (!debug_) {
+        HandleTypes::Content content(handles(), handle);
+        if (content) {
+            if (content.cancelled() || content.run()) return true;
+            if (py::ends_program()) return false;
+            Ref error = Ref::steal(py::take_raised());
+            Ref again = content.as_handle();
+            return again && report_handle(again.get(), error.get());
+        }
+    }
+    bool done = run_kept(handle.get());
+    if (Py_REFCNT(handle.get()) > 1) HandleTypes::track(handle.get());
+    return done;
+}
+
+// Somebody else has a reference to it, or has set its attributes.
+bool LoopBase::run_kept(PyObject* handle) {
     if (handles().cancelled(handle)) return true;
     if (debug_)
         return static_cast<bool>(
@@ -260,8 +287,12 @@ bool LoopBase::run_callback(PyObject* handle) {
     if (handles().run(handle)) return true;
     if (py::ends_program()) return false;
     Ref error = Ref::steal(py::take_raised());
+    return report_handle(handle, error.get());
+}
+
+bool LoopBase::report_handle(PyObject* handle, PyObject* error) {
     return static_cast<bool>(
-        Ref::steal(PyObject_CallMethod(object(), "_report_handle", "OO", handle, error.get())));
+        Ref::steal(PyObject_CallMethod(object(), "_report_handle", "OO", handle, error)));
 }
 
 bool LoopBase::run_transport(PyObject* transport, unsigned what) {
@@ -284,14 +315,13 @@ bool LoopBase::flush() {
 }
 
 bool LoopBase::collect_due() {
-    if (timers_.empty()) return true;
+    if (timers_.bound() == kNever) return true;
     double time;
     if (!now(time)) return false;
-    // The clock's resolution, as asyncio has it.
-    while (!timers_.empty() && timers_.earliest() < time + 1e-9) {
-        Ref handle = timers_.pop(handles());
-        if (!ready_.push(handle.get())) return false;
-    }
+    time += 1e-9;  // the clock's resolution, as asyncio has it
+    if (timers_.bound() >= time) return true;
+    if (!timers_.collect(handles(), time) || !ready_.reserve(timers_.due())) return false;
+    timers_.release_due([this](PyObject* handle) { ready_.push_reserved(handle); });
     return true;
 }
 
@@ -300,8 +330,8 @@ void LoopBase::disarm() {
 }
 
 bool LoopBase::poll_events(bool block) {
-    if (block && !timers_.empty()) {
-        double time, when = timers_.earliest();
+    if (double when = timers_.bound(); block && when != kNever) {
+        double time;
         if (!now(time)) return false;
         if (when <= time) {
             block = false;
@@ -331,9 +361,11 @@ bool LoopBase::turn() {
     size_t count = ready_.size();
     since_poll_ += static_cast<unsigned>(count);
     for (; count && !ready_.empty(); --count) {
+        if (count > kAhead) ready_.prefetch(kAhead);
         unsigned what;
         Ref object = ready_.pop(what);
-        if (!(what ? run_transport(object.get(), what) : run_handle(object.get()))) return false;
+        if (!(what ? run_transport(object.get(), what) : run_handle(std::move(object))))
+            return false;
     }
     return flush();
 }
@@ -354,6 +386,8 @@ Ref LoopBase::run() {
     }
     disarm();
     ev_unref(loop()->ev());
+    timers_.track();
+    ready_.each_handle(HandleTypes::track);
     running_ = stopping_ = false;
     thread_ = 0;
     if (done) return Ref::none();
@@ -380,7 +414,7 @@ void LoopBase::shut() {
     disarm();
     dismiss_all(loop());
     loop()->set_driver(nullptr);
-    timers_.clear(&handles());
+    timers_.clear();
     ready_.clear();
 }
 
@@ -419,8 +453,8 @@ bool LoopBase::wake_operation(PyObject* handle) {
 bool LoopBase::busy(Driver* driver) {
     auto* self = of(driver);
     if (self->stopping_ || !self->ready_.empty() || self->transports_.to_flush()) return true;
-    return !self->timers_.empty() &&
-           (!ev_is_active(&self->timer_) || self->timers_.earliest() < self->armed_);
+    double when = self->timers_.bound();
+    return when != kNever && (!ev_is_active(&self->timer_) || when < self->armed_);
 }
 
 void LoopBase::report_closed(PyObject* handle, int fd) {
@@ -469,8 +503,9 @@ Ref LoopBase::add(py::Args args, int events, const char* function, bool checked)
     if (checked && (!descriptor(call.first, fd) || !no_transport(call.first, fd))) return {};
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
     if ((!checked && !descriptor(call.first, fd)) || !loop()->enter()) return {};
-    Ref handle = handles().make(object(), call.callback, call.args.get(), nullptr), replaced;
+    Ref handle = handles().make(object(), call.callback, call.values, nullptr), replaced;
     if (!handle || !traced(handle.get())) return {};
+    HandleTypes::track(handle.get());
     if (!readers_.set(fd, events, handle.get(), replaced)) return {};
     readers_.note_file(fd, events, call.first);
     if (!drop(replaced)) return {};

@@ -48,6 +48,7 @@ class LoopBase : private ev::Driver {
     Readers& readers() { return readers_; }
     static LoopBase* of(ev::Driver* driver) { return static_cast<LoopBase*>(driver); }
     void forget_timer(PyObject* handle) { timers_.remove(handles(), handle); }
+    bool holds_timer(PyObject* handle) { return timers_.holds(handles(), handle); }
     // Has an operation woken when its socket is ready. `open`: see Readers.
     [[nodiscard]] bool watch_operation(PyObject* socket, int fd, int events, PyObject* operation,
                                        bool open);
@@ -130,7 +131,7 @@ class LoopBase : private ev::Driver {
         PyObject* first = nullptr;  // delay or when
         PyObject* callback = nullptr;
         PyObject* context = nullptr;
-        py::Ref args;
+        Values values = {nullptr, 0};
     };
 
     static int set_attribute(PyObject* self, PyObject* name, PyObject* value);
@@ -154,8 +155,13 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool turn();
     [[nodiscard]] bool poll_events(bool block);
     [[nodiscard]] bool collect_due();
-    [[nodiscard]] bool run_handle(PyObject* handle);
+    [[nodiscard]] bool run_handle(py::Ref handle);
+    [[nodiscard]] bool run_kept(PyObject* handle);
     [[nodiscard]] bool run_callback(PyObject* handle);
+    [[nodiscard]] bool report_handle(PyObject* handle, PyObject* error);
+    void track(PyObject* handle) {
+        if (!running_) HandleTypes::track(handle);
+    }
     [[nodiscard]] bool run_transport(PyObject* transport, unsigned what);
     [[nodiscard]] bool flush();
     // Something was queued, from whatever thread. The loop's own sees it before it polls again.

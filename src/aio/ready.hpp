@@ -28,9 +28,22 @@ class Ready {
     static constexpr unsigned kMostWhat = 7;
 
     [[nodiscard]] bool push(PyObject* object, unsigned what = 0) {
-        if (size() == capacity_ && !grow()) return false;
+        if (size() == capacity_ && !grow(1)) return false;
         slots_[tail_++ & (capacity_ - 1)] = reinterpret_cast<uintptr_t>(Py_NewRef(object)) | what;
         return true;
+    }
+    // Room for that many more.
+    [[nodiscard]] bool reserve(size_t count) { return size() + count <= capacity_ || grow(count); }
+    // Steals a handle that there is room for.
+    void push_reserved(PyObject* handle) {
+        slots_[tail_++ & (capacity_ - 1)] = reinterpret_cast<uintptr_t>(handle);
+    }
+    // The handle's memory is fetched while those before it run: many have been waiting for long.
+    void prefetch(size_t ahead) {
+        auto* handle =
+            reinterpret_cast<char*>(object_in(slots_[(head_ + ahead) & (capacity_ - 1)]));
+        __builtin_prefetch(handle);
+        __builtin_prefetch(handle + 64);
     }
     py::Ref pop(unsigned& what) {
         uintptr_t slot = slots_[head_++ & (capacity_ - 1)];
@@ -41,6 +54,12 @@ class Ready {
         for (unsigned what; !empty();) pop(what);
     }
 
+    template <class F>
+    void each_handle(F f) {
+        for (size_t i = head_; i != tail_; ++i)
+            if (uintptr_t slot = slots_[i & (capacity_ - 1)]; !(slot & kMostWhat))
+                f(object_in(slot));
+    }
     template <class F>
     int visit(F f) {
         for (size_t i = head_; i != tail_; ++i)
@@ -53,8 +72,9 @@ class Ready {
         return reinterpret_cast<PyObject*>(slot & ~uintptr_t{kMostWhat});
     }
 
-    bool grow() {
+    bool grow(size_t more) {
         size_t capacity = capacity_ ? capacity_ * 2 : 64;
+        while (capacity < size() + more) capacity *= 2;
         auto* slots = static_cast<uintptr_t*>(PyMem_RawMalloc(capacity * sizeof(uintptr_t)));
         if (!slots) return PyErr_NoMemory() != nullptr;
         size_t count = size();

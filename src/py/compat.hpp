@@ -108,6 +108,9 @@ inline bool drop_head(PyObject* bytearray, Py_ssize_t count) {
 // Whether asyncio's sockets join what writelines() gets, and complain as b"".join() does.
 constexpr bool kSocketsJoin = PY_VERSION_HEX < 0x030C0000;
 
+// Whether a contextvars.Context is as py/context.hpp describes it; it has been since 3.7.
+inline constexpr bool kContextPartsKnown = PY_VERSION_HEX < 0x030F0000;
+
 inline bool finalizing() {
 #if PY_VERSION_HEX >= 0x030D0000
     return Py_IsFinalizing();

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import sys
 import weakref
@@ -261,3 +262,194 @@ def test_the_native_half_alone():
     first._close()
     pyev.default_loop().close()
     gc.collect()
+
+
+# What is kept of a handle until somebody asks
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "dropped"])
+@pytest.mark.parametrize("count", range(6))
+def test_arguments(aloop, make, spin, count, kept):
+    """However many, and whether or not anybody else has the handle."""
+    arguments = tuple(object() for _ in range(count))
+    seen = []
+    handles = [aloop.call_soon(lambda *args: seen.append(args), *arguments) for _ in range(2)]
+    handles.append(aloop.call_at(0, lambda *args: seen.append(args), *arguments))
+    far = make(aloop, nothing, *arguments)
+    assert far._args == arguments
+    assert all(mine is given for mine, given in zip(far._args, arguments, strict=True))
+    if not kept:
+        handles.clear()
+    spin(aloop)
+    spin(aloop)
+    assert seen == [arguments] * 3
+    assert [handle._args for handle in handles] == [arguments] * len(handles)
+    far.cancel()
+    assert far._args is None
+    assert far._callback is None
+
+
+def test_arguments_outlive_a_cancelled_handle(aloop, spin):
+    """Also those that the handle alone refers to."""
+    seen = []
+
+    def callback(first, second):
+        handle.cancel()
+        gc.collect()
+        seen.append((first[0], second[0]))
+
+    handle = aloop.call_soon(callback, ["a"], ["b"])
+    spin(aloop)
+    assert seen == [("a", "b")]
+
+
+def test_attributes_set_by_hand(aloop, spin):
+    seen = []
+    handle = aloop.call_soon(seen.append, 1)
+    handle._args = (2,)
+    other = aloop.call_soon(seen.append, 3)
+    other._callback = lambda value: seen.append(-value)
+    cancelled = aloop.call_soon(seen.append, 4)
+    cancelled._cancelled = True
+    assert cancelled.cancelled()
+    spin(aloop)
+    assert seen == [2, -3]
+
+
+def test_scheduled(aloop, spin):
+    far, due = aloop.call_later(1000, nothing), aloop.call_later(-1, nothing)
+    assert far._scheduled and due._scheduled
+    spin(aloop)
+    assert far._scheduled
+    assert not due._scheduled
+    far.cancel()
+
+
+variable = contextvars.ContextVar("variable", default="none")
+
+
+def test_what_a_callback_sets_is_in_its_handles_context(aloop, spin):
+    handle = aloop.call_soon(variable.set, "x")
+    timer = aloop.call_at(0, variable.set, "y")
+    spin(aloop)
+    assert handle._context[variable] == "x"
+    assert timer._context[variable] == "y"
+    assert variable.get() == "none"
+
+
+def test_callbacks_do_not_share_a_context(aloop, spin):
+    seen, tokens = [], []
+
+    def change():
+        seen.append(variable.get())
+        tokens.append(variable.set("changed"))
+
+    def reset():
+        seen.append(variable.get())
+        for token in tokens:
+            with pytest.raises(ValueError, match="different Context"):
+                variable.reset(token)
+        seen.append(variable.get())
+
+    for callback in (change, change, reset, change):
+        aloop.call_soon(callback)
+    spin(aloop)
+    assert seen == ["none"] * 5
+
+
+def test_a_context_that_was_copied_in_the_callback(aloop, spin):
+    copies = []
+
+    def change(value):
+        variable.set(value)
+        copies.append(contextvars.copy_context())
+
+    for value in range(3):
+        aloop.call_soon(change, value)
+    aloop.call_soon(lambda: copies.append(contextvars.copy_context()))
+    spin(aloop)
+    assert [copy.get(variable) for copy in copies] == [0, 1, 2, None]
+
+
+def test_what_is_set_in_a_context_goes_with_it(aloop, spin):
+    class Value:
+        pass
+
+    def callback():
+        value = Value()
+        references.append(weakref.ref(value))
+        variable.set(value)
+
+    references = []
+    aloop.call_soon(callback)
+    spin(aloop)
+    gc.collect()
+    assert references[0]() is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="get_context() is of Python 3.12")
+def test_exception_handlers_run_in_the_context_of_the_callback(aloop, spin):
+    seen = []
+
+    def fail(arguments):
+        variable.set("set before")
+        raise ZeroDivisionError
+
+    def handler(loop, context):
+        handle = context["handle"]
+        seen.append((variable.get(), handle._args, handle._callback))
+        assert isinstance(handle, asyncio.Handle)
+
+    aloop.set_exception_handler(handler)
+    aloop.call_soon(fail, 1)
+    kept = aloop.call_soon(fail, 2)
+    timer = aloop.call_at(-1, fail, 3)
+    spin(aloop)
+    del timer
+    assert seen == [("set before", (number,), fail) for number in (1, 2, 3)]
+    assert kept._context[variable] == "set before"
+
+
+# Garbage: a handle in a queue of a running loop is not tracked
+
+
+class Argument:
+    """Refers to handles that refer to it."""
+
+
+@pytest.mark.parametrize("how", ["cancelled", "run", "closed"])
+def test_cycles_of_a_running_loop_are_collected(aloop, spin, how):
+    def schedule(argument):
+        variable.set(argument)  # so that the cycle goes through their contexts too
+        argument.handle = aloop.call_soon(nothing, argument)
+        argument.timer = aloop.call_later(-1 if how == "run" else 1000, nothing, argument)
+        if how == "cancelled":
+            argument.handle.cancel()
+            argument.timer.cancel()
+
+    argument = Argument()
+    reference = weakref.ref(argument)
+    aloop.call_soon(schedule, argument)
+    del argument
+    for _ in range(3):
+        spin(aloop)
+    if how == "closed":
+        aloop.close()
+    gc.collect()
+    assert reference() is None
+
+
+def test_loop_dropped_with_handles_made_while_it_ran(factory):
+    loop = factory()
+    reference = weakref.ref(loop)
+    loop.call_soon(leave_handles, loop)
+    loop.run_forever()
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        del loop
+        gc.collect()
+    assert reference() is None
+
+
+def leave_handles(loop):
+    loop.kept = [loop.call_later(1000, nothing, loop), loop.call_soon(nothing, loop)]
+    loop.stop()

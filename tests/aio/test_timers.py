@@ -296,3 +296,56 @@ def test_wait_for_and_sleep(aloop):
         await asyncio.gather(*(asyncio.sleep(i * 1e-4) for i in range(20)))
 
     aloop.run_until_complete(main())
+
+
+# Many of them, in whatever order
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_list_that_is_sorted_does_the_same(ours, spin, seed):
+    """Made, cancelled and due in turns, against the plainest thing that does it."""
+    import random
+
+    numbers = random.Random(seed)
+    now = 0.0
+    ours.time = lambda: now
+    expected, seen, alive = [], [], {}
+    number = 0
+    for _ in range(60):
+        for _ in range(numbers.choice([0, 1, 3, 50, 400])):
+            when = now + numbers.choice([0.0, 1.0, 2.0, numbers.random() * 20, -1.0])
+            alive[number] = (when, ours.call_at(when, seen.append, number))
+            number += 1
+        for one in numbers.sample(sorted(alive), len(alive) // numbers.choice([2, 3, 10, 1000])):
+            alive.pop(one)[1].cancel()
+        now += numbers.choice([0.0, 0.5, 2.5, 15.0])
+        due = sorted((when, one) for one, (when, _) in alive.items() if when <= now)
+        expected += [one for _, one in due]
+        for _, one in due:
+            del alive[one]
+        spin(ours)
+        assert seen == expected
+        assert all(handle._scheduled for _, handle in alive.values())
+    now = math.inf
+    spin(ours)
+    assert seen == expected + [one for _, one in sorted((w, n) for n, (w, _) in alive.items())]
+
+
+def test_the_next_one_is_waited_for_when_the_first_was_cancelled(aloop):
+    aloop.call_later(0.02, aloop.stop)
+    start = aloop.time()
+    for _ in range(10):
+        aloop.call_later(0.001, pytest.fail).cancel()
+    aloop.run_forever()
+    assert aloop.time() - start >= 0.02 - time.get_clock_info("monotonic").resolution
+
+
+def test_cancelled_by_one_that_is_due_with_it(aloop, spin):
+    """In whatever way they were found to be due."""
+    seen = []
+    for size in (1, 4, 300):
+        handles = [aloop.call_at(1.0, seen.append, size)]
+        handles += [aloop.call_at(2.0 + i, pytest.fail) for i in range(size)]
+        aloop.call_at(1.5, lambda handles=handles: [one.cancel() for one in handles])
+        spin(aloop)
+    assert seen == [1, 4, 300]
