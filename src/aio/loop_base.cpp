@@ -92,8 +92,11 @@ Ref LoopBase::repr() {
 // Whoever sets `time` on a loop (tests do) moves its timers.
 int LoopBase::set_attribute(PyObject* self, PyObject* name, PyObject* value) {
     int result = PyObject_GenericSetAttr(self, name, value);
+    auto* loop = py::value_of<LoopBase>(self);
     if (result == 0 && PyUnicode_CompareWithASCIIString(name, "time") == 0)
-        py::value_of<LoopBase>(self)->own_clock_ = value == nullptr;
+        loop->own_clock_ = value == nullptr;
+    if (result == 0 && PyUnicode_CompareWithASCIIString(name, "_task_factory") == 0)
+        loop->task_factory_ = value != Py_None;
     return result;
 }
 
@@ -123,7 +126,10 @@ bool LoopBase::parse(const char* function, const char* first, py::Args args, Cal
     if (first && next < args.count) call.first = args.values[next++];
     if (next < args.count) call.callback = args.values[next++];
     Py_ssize_t keywords = args.names ? PyTuple_GET_SIZE(args.names) : 0;
-    for (Py_ssize_t i = 0; i < keywords; ++i) {
+    // As asyncio's tasks call, with one and the same tuple.
+    bool known = keywords && !first && args.names == state_->context_alone.get();
+    if (known) call.context = args.values[args.count];
+    for (Py_ssize_t i = known; i < keywords; ++i) {
         PyObject* name = PyTuple_GET_ITEM(args.names, i);
         PyObject* value = args.values[args.count + i];
         PyObject** target = nullptr;
@@ -138,6 +144,8 @@ bool LoopBase::parse(const char* function, const char* first, py::Args args, Cal
             return py::raise(PyExc_TypeError, "%s() got multiple values for argument '%U'",
                              function, name);
         *target = value;
+        if (keywords == 1 && target == &call.context)
+            state_->context_alone = Ref::borrow(args.names);
     }
     if ((first && !call.first) || !call.callback)
         return py::raise(PyExc_TypeError, "%s() missing required argument '%s'", function,
@@ -254,6 +262,37 @@ void LoopBase::push(PyObject* handle) {
     if (!handles().cancelled(handle) && !ready_.push(handle)) PyErr_WriteUnraisable(object());
 }
 
+// Tasks.
+
+// Null: an exception is set.
+PyObject* LoopBase::loop_argument() {
+    if (!loop_argument_) {
+        Ref argument = Ref::steal(PyDict_New());
+        if (!argument || PyDict_SetItemString(argument.get(), "loop", object()) < 0) return nullptr;
+        loop_argument_ = argument;
+    }
+    return loop_argument_.get();
+}
+
+// With a keyword, in debug mode or with a factory it is asyncio's.
+Ref LoopBase::create_task(py::Args args) {
+    const Tasks& tasks = state_->tasks;
+    if (args.count == 1 && !args.names && !closed_ && !debug_ && !task_factory_ &&
+        tasks.plain_task()) {
+        PyObject* loop = loop_argument();
+        return loop ? tasks.make_task(args.values[0], loop) : Ref();
+    }
+    return py::call_with_self(tasks.base_create_task.get(), object(), args);
+}
+
+Ref LoopBase::create_future() {
+    const Tasks& tasks = state_->tasks;
+    if (closed_ || debug_ || !tasks.plain_future())
+        return py::call(tasks.base_create_future.get(), object());
+    PyObject* loop = loop_argument();
+    return loop ? tasks.make_future(loop) : Ref();
+}
+
 // Running.
 
 bool LoopBase::run_handle(Ref handle) {
@@ -330,20 +369,20 @@ void LoopBase::disarm() {
 }
 
 bool LoopBase::poll_events(bool block) {
-    if (double when = timers_.bound(); block && when != kNever) {
-        double time;
-        if (!now(time)) return false;
-        if (when <= time) {
-            block = false;
-        } else if (!ev_is_active(&timer_) || armed_ != when || !own_clock_) {
-            disarm();
-            ev_now_update(loop()->ev());
-            ev_timer_set(&timer_, std::min(when - time, kLongestWait), 0.);
-            ev_timer_start(loop()->ev(), &timer_);
-            armed_ = when;
-        }
-    }
     since_poll_ = 0;
+    double time = 0;
+    if (block && timers_.bound() != kNever) {
+        if (!now(time)) return false;
+        block = timers_.bound() > time;
+    }
+    double when = timers_.bound();
+    if (block && when != kNever && (!ev_is_active(&timer_) || armed_ != when || !own_clock_)) {
+        disarm();
+        ev_now_update(loop()->ev());
+        ev_timer_set(&timer_, std::min(when - time, kLongestWait), 0.);
+        ev_timer_start(loop()->ev(), &timer_);
+        armed_ = when;
+    }
     polling_ = true;
     bool done = loop()->run(block ? EVRUN_ONCE : EVRUN_NOWAIT);
     polling_ = false;
@@ -402,7 +441,7 @@ Ref LoopBase::stop() {
 }
 
 Ref LoopBase::wake() {
-    end_poll();
+    if (running_) loop()->wake();
     return Ref::none();
 }
 
@@ -416,6 +455,7 @@ void LoopBase::shut() {
     loop()->set_driver(nullptr);
     timers_.clear();
     ready_.clear();
+    loop_argument_ = Ref();
 }
 
 Ref LoopBase::close() {
@@ -606,6 +646,20 @@ number, RuntimeError when the loop is closed. asyncio: loop.call_later.)"),
 Call callback(*args) when time() has reached `when`, in seconds, and return its TimerHandle.
 
 Raises as call_later() does. asyncio: loop.call_at.)"),
+    py::fast<&LoopBase::create_task>("create_task", R"(create_task($self, coro, /, **kwargs)
+--
+
+Make an asyncio.Task of a coroutine and schedule it. asyncio: loop.create_task.
+
+Raises TypeError for what is no coroutine, RuntimeError when the loop is closed.)"),
+    py::noargs<&LoopBase::create_future>("create_future", R"(create_future($self, /)
+--
+
+Make an asyncio.Future that belongs to this loop. asyncio: loop.create_future.)"),
+    py::noargs<&LoopBase::get_debug>("get_debug", R"(get_debug($self, /)
+--
+
+Whether debug mode is on. asyncio: loop.get_debug.)"),
     py::noargs<&LoopBase::time>("time", R"(time($self, /)
 --
 

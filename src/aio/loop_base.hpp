@@ -79,6 +79,7 @@ class LoopBase : private ev::Driver {
     void each_ref(F f) {
         f(loop_);
         f(asyncio_transports_);
+        f(loop_argument_);
     }
     template <class F>
     int visit(F f) {
@@ -121,6 +122,9 @@ class LoopBase : private ev::Driver {
     py::Ref transport_of(PyObject* fd);
     py::Ref exchange_handler(py::Args args);
 
+    py::Ref create_task(py::Args args);
+    py::Ref create_future();
+
     py::Ref get_ev() { return loop_; }
     py::Ref get_debug();
     bool set_debug(PyObject* debug);
@@ -144,6 +148,7 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool parse(const char* function, const char* first, py::Args args, Call& call);
     [[nodiscard]] bool check(const char* function, PyObject* callback, bool thread);
     [[nodiscard]] bool now(double& result);
+    PyObject* loop_argument();
     py::Ref schedule(PyObject* when, double time, Call& call);
     py::Ref soon(const char* function, py::Args args, bool any_thread);
     py::Ref add(py::Args args, int events, const char* function, bool checked);
@@ -167,7 +172,11 @@ class LoopBase : private ev::Driver {
     // Something was queued, from whatever thread. The loop's own sees it before it polls again.
     bool ends_poll() const { return running_ && (polling_ || !in_turn()); }
     void end_poll() {
-        if (ends_poll()) loop()->wake();
+        if (!running_) return;
+        if (!in_turn())
+            loop()->wake_from_outside();
+        else if (polling_)
+            loop()->wake();
     }
     void disarm();
     bool driving() const { return loop()->driver() == this; }
@@ -176,13 +185,15 @@ class LoopBase : private ev::Driver {
     State* state_ = nullptr;
     py::Ref loop_;                // pyev.Loop
     py::Ref asyncio_transports_;  // by descriptor
+    py::Ref loop_argument_;       // {"loop": this}, once it was needed
     bool debug_ = false;
     bool closed_ = false;
     bool stopping_ = false;
     bool running_ = false;
-    bool own_clock_ = true;  // nobody has put another `time` in place
-    bool poll_ = false;      // the next turn polls
-    bool polling_ = false;   // or calling watchers
+    bool own_clock_ = true;      // nobody has put another `time` in place
+    bool task_factory_ = false;  // somebody has set one
+    bool poll_ = false;          // the next turn polls
+    bool polling_ = false;       // or calling watchers
     unsigned since_poll_ = 0;
     uint32_t turn_number_ = 0;
     double armed_ = 0;  // what timer_ waits for, when it is active

@@ -6,6 +6,7 @@
 
 #include "aio/handle.hpp"
 #include "aio/sock.hpp"
+#include "aio/tasks.hpp"
 #include "aio/waiter.hpp"
 #include "py/coroutine.hpp"
 #include "py/ref.hpp"
@@ -21,13 +22,15 @@ class State {
     HandleTypes handles;
     Sockets sockets;
     Waiters waiters;
-    py::Ref loop_base;  // the type
+    Tasks tasks;
+    py::Ref loop_base;      // the type
+    py::Ref context_alone;  // names of keywords that were found to be ("context",)
     py::Stop stop;
 
     // Makes what an event loop needs, once. The layer above adds to it.
     [[nodiscard]] virtual bool prepare(PyObject* module) {
         return (handles.ready() || handles.init(module)) && (sockets.ready() || sockets.init()) &&
-               (waiters.ready() || waiters.init(module));
+               (waiters.ready() || waiters.init(module)) && (tasks.ready() || tasks.init());
     }
 
     // The module keeps two pointers: ev's state, then this, as the layer above has extended it.
@@ -45,8 +48,10 @@ class State {
         handles.each_ref(f);
         sockets.each_ref(f);
         waiters.each_ref(f);
+        tasks.each_ref(f);
         f(loop_base);
         stop.each_ref(f);
+        f(context_alone);
     }
 
     // Owned by the module and by every event loop: at the interpreter's end either may go first.

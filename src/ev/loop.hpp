@@ -14,6 +14,7 @@
 #include "ev/pause.hpp"
 #include "ev/rush.hpp"
 #include "ev/state.hpp"
+#include "ev/wakeup.hpp"
 #include "py/method.hpp"
 
 namespace pyev::ev {
@@ -122,13 +123,21 @@ class Loop {
     }
     // Ends a poll, from any thread.
     void wake() { ev_async_send(ev_, &wake_); }
-    [[nodiscard]] bool can_wake() { return can_end_poll(&wake_); }
+    [[nodiscard]] bool can_wake() { return woken_ || wakeup_.intact() || can_end_poll(&wake_); }
     // libev does not say when it could not write, and the loop would sleep on. So this is asked
     // before sending to an Async of the loop's; false: OSError. It looks only where libev will
     // write.
     [[nodiscard]] bool can_end_poll(ev_async* async) {
         return !released_ || ev_async_pending(async) || descriptors_.wakeup_alive() ||
                py::raise_errno(EBADF);
+    }
+    // Something was queued for the driver by another thread, with the GIL. A loop that does not
+    // poll asks the driver before it does. May let the GIL go.
+    void wake_from_outside() {
+        if (!released_ || std::exchange(woken_, true)) return;
+        if (wakeup_.usable() && wakeup_.send()) return;
+        wakeup_.note_other();
+        if (ev_) wake();
     }
     // While one lives, Python's signals end the polls: cheaper than for each run() anew.
     class Session {
@@ -242,6 +251,7 @@ class Loop {
     unsigned long owner_ = 0;            // the thread that has a frame
     int system_error_ = 0;               // errno of a failed poll
     bool debug_ = false;
+    bool woken_ = false;     // while polling without the GIL: this poll, from outside
     bool orphaned_ = false;  // another thread ran it when the process was forked
     bool rebuild_ = false;   // libev will make its kernel objects anew before the next poll
     bool forked_ = false;
@@ -268,6 +278,7 @@ class Loop {
     Interrupt interrupt_;
     Pause pause_;
     Rush rush_;
+    Wakeup wakeup_;
     ev_async wake_ = {};
     ev_fork rebuilt_ = {};
 };

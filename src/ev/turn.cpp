@@ -127,6 +127,7 @@ void Loop::before_poll() {
         // Signals from here on end the poll; the ones before it are seen here.
         if (PyErr_CheckSignals() < 0) return fail();
     }
+    if (driver_) wakeup_.before_poll(ev_, descriptors_);
     if (stale_embeds_) refresh_embeds();
     if (rebuild_ && !can_rebuild()) return fail();
     if (!descriptors_.check(rebuild_)) fail();
@@ -139,6 +140,7 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
     self->descriptors_.polled();
     if (self->rebuild_) {
         self->rebuild_ = self->forked_ = false;
+        self->wakeup_.note_rebuild();
         ++self->generation_;
         for (Embed* embed = self->embedders_; embed; embed = embed->next_embedder())
             embed->owner()->note_stale_embeds();
@@ -159,8 +161,10 @@ void Loop::on_acquire(struct ev_loop* ev) noexcept {
         int number = errno;  // libev looks at it after this
         PyEval_RestoreThread(self->released_);
         self->released_ = nullptr;
+        self->woken_ = false;
         for (int fd : self->closing_fds_) ::close(fd);
         self->closing_fds_.clear();
+        self->wakeup_.polled(self->descriptors_);
         errno = number;
     }
     self->pause_.polled();
@@ -217,6 +221,7 @@ void Loop::after_fork() {
     ev_loop_fork(ev_);
     forked_ = true;
     interrupt_.close();
+    wakeup_.after_fork();
     if (owner_ && owner_ != me) orphaned_ = true;
 }
 
@@ -278,6 +283,7 @@ void Loop::destroy() {
         for (Watcher* watcher = watchers_; watcher; watcher = watcher->next()) watcher->stop_now();
         pause_.close();
         interrupt_.close();
+        wakeup_.close();
         ev_loop_destroy(std::exchange(ev_, nullptr));
         (previous_ ? previous_->next_ : state_->loops) = next_;
         if (next_) next_->previous_ = previous_;

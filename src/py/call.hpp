@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "py/args.hpp"
+#include "py/array.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::py {
@@ -31,6 +33,17 @@ Ref call_method(PyObject* object, PyObject* name, A... arguments) {
     PyObject* values[] = {nullptr, object, arguments...};
     constexpr size_t size = (sizeof...(A) + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET;
     return Ref::steal(PyObject_VectorcallMethod(name, values + 1, size, nullptr));
+}
+
+// function(self, ...) with the arguments of a method, keywords too.
+inline Ref call_with_self(PyObject* function, PyObject* self, Args args) {
+    Py_ssize_t keywords = args.names ? PyTuple_GET_SIZE(args.names) : 0;
+    Array<PyObject*> values;
+    if (!values.push(self)) return {};
+    for (Py_ssize_t i = 0; i < args.count + keywords; ++i)
+        if (!values.push(args.values[i])) return {};
+    return Ref::steal(PyObject_Vectorcall(function, values.begin(),
+                                          static_cast<size_t>(args.count + 1), args.names));
 }
 
 }  // namespace pyev::py

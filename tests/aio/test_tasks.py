@@ -298,3 +298,28 @@ def test_tasks_of_two_loops(factory):
         loop.close()
     assert [len(tasks) for tasks in seen] == [1, 1]
     assert not seen[0] & seen[1]
+
+
+def test_another_class_in_asyncios_modules(aloop, monkeypatch):
+    """Whoever puts one there has it used, as in asyncio."""
+
+    class Task(asyncio.tasks._PyTask):
+        pass
+
+    class Future(asyncio.futures._PyFuture):
+        pass
+
+    plain = aloop.create_future()
+    assert type(plain) is asyncio.Future
+    monkeypatch.setattr(asyncio.tasks, "Task", Task)
+    monkeypatch.setattr(asyncio.futures, "Future", Future)
+    task, future = aloop.create_task(nothing()), aloop.create_future()
+    assert type(task) is Task
+    assert type(future) is Future
+    assert future.get_loop() is aloop
+    aloop.run_until_complete(task)
+
+
+def test_a_future_of_a_closed_loop(aloop):
+    aloop.close()
+    assert aloop.create_future().get_loop() is aloop

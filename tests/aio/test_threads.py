@@ -153,6 +153,124 @@ def test_what_wakes_the_loop_goes_while_it_waits(script, how):
     assert script(program, how, faults).splitlines() == [told, told, "Ctrl-C"]
 
 
+def post_and_wait(loop, times):
+    """Another thread wakes the loop that often, each time when it waits."""
+
+    def work():
+        lock = threading.Lock()
+        lock.acquire()
+        for _ in range(times):
+            loop.call_soon_threadsafe(lock.release)
+            assert lock.acquire(timeout=60)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=work)
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+
+
+def test_woken_again_and_again(aloop):
+    for times in (1, 50, 50):
+        post_and_wait(aloop, times)
+
+
+@pytest.mark.parametrize("ours", ["pyev", "pyev-debug"], indirect=True)
+def test_woken_after_the_backend_was_made_anew(ours):
+    for _ in range(3):
+        post_and_wait(ours, 30)
+        ours.ev.reset()
+
+
+@pytest.mark.parametrize("ours", ["pyev"], indirect=True)
+def test_a_loop_that_was_woken_rests_again(ours):
+    """What woke it up does not stay ready."""
+    post_and_wait(ours, 50)
+    ours.ev.reset()
+    post_and_wait(ours, 50)
+    before = ours.ev.iteration
+    ours.call_later(0.05, ours.stop)
+    ours.run_forever()
+    assert ours.ev.iteration - before < 10
+
+
+def test_woken_in_a_child_and_in_its_parent(script):
+    program = """
+    import faulthandler, os, pyev, sys, threading
+    faulthandler.dump_traceback_later(40, exit=True)
+    loop = pyev.new_event_loop()
+
+    def post_and_wait(times):
+        def work():
+            lock = threading.Lock()
+            lock.acquire()
+            for _ in range(times):
+                loop.call_soon_threadsafe(lock.release)
+                lock.acquire()
+            loop.call_soon_threadsafe(loop.stop)
+        thread = threading.Thread(target=work)
+        loop.call_soon(thread.start)
+        loop.run_forever()
+        thread.join()
+
+    post_and_wait(50)
+    sys.stdout.flush()
+    child = os.fork()
+    post_and_wait(50)
+    if child == 0:
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    post_and_wait(50)
+    loop.close()
+    print(status)
+    """
+    assert script(program) == "0\n"
+
+
+@pytest.mark.parametrize("how", ["closed", "another file"])
+def test_what_woke_the_loop_goes(script, how):
+    program = """
+    import faulthandler, os, pyev, sys, tempfile, threading
+    faulthandler.dump_traceback_later(40, exit=True)
+    file = tempfile.TemporaryFile()
+
+    def eventfds():
+        found = set()
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventfd]":
+                    found.add(int(name))
+            except OSError:
+                pass
+        return found
+
+    loop = pyev.new_event_loop()
+    before = eventfds()
+
+    def work():
+        lock = threading.Lock()
+        lock.acquire()
+        for i in range(100):
+            if i == 50:
+                (found,) = eventfds() - before
+                os.close(found)
+                if sys.argv[1] != "closed":
+                    os.dup2(file.fileno(), found)
+            loop.call_soon_threadsafe(lock.release)
+            lock.acquire()
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=work)
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+    loop.close()
+    print(os.fstat(file.fileno()).st_size)
+    file.close()
+    """
+    assert script(program, how) == "0\n"
+
+
 def test_closed(aloop):
     aloop.close()
     error = in_thread(aloop.call_soon_threadsafe, print)
