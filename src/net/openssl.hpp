@@ -29,6 +29,8 @@ struct OpenSsl {
     X(int, SSL_write_ex, (Ssl*, const void*, size_t, size_t*)) \
     X(int, SSL_has_pending, (const Ssl*)) \
     X(int, SSL_shutdown, (Ssl*)) \
+    X(int, SSL_get_shutdown, (const Ssl*)) \
+    X(void, SSL_set_shutdown, (Ssl*, int)) \
     X(int, SSL_get_error, (const Ssl*, int)) \
     X(void*, SSL_get_ex_data, (const Ssl*, int)) \
     X(void, SSL_set_bio, (Ssl*, Bio*, Bio*)) \

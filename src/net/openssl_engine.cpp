@@ -13,6 +13,8 @@ using py::Ref;
 
 // OpenSSL's numbers. What a BIO says that has nothing to read, or takes nothing just now.
 static constexpr int kRead = 1, kWrite = 2, kShouldRetry = 8;
+// Of a connection's shutdown: the peer has ended it.
+static constexpr int kReceived = 2;
 // A command to a BIO.
 static constexpr int kFlush = 11;
 
@@ -93,7 +95,7 @@ bool OpenSslEngine::pending() { return openssl.SSL_has_pending(connection_) != 0
 // `function` returns what OpenSSL did: above 0 is success. Its queue of errors is empty before, for
 // SSL_get_error() looks there.
 template <class F>
-TlsEngine::Result OpenSslEngine::call(Output& output, F function, const char* method) {
+TlsEngine::Result OpenSslEngine::call(Output& output, F function) {
     if (!kept_.empty()) {
         if (!output.append(kept_.begin(), kept_.size())) return Result::kFailed;
         kept_.reset(0);
@@ -105,30 +107,26 @@ TlsEngine::Result OpenSslEngine::call(Output& output, F function, const char* me
     if (returned <= 0) {
         int error = openssl.SSL_get_error(connection_, returned);
         bool again = error == OpenSsl::kWantRead || error == OpenSsl::kWantWrite;
-        result = again                           ? Result::kStarved
-                 : error == OpenSsl::kZeroReturn ? Result::kEnd
-                                                 : failed(method);
+        result = again ? Result::kStarved : error == OpenSsl::kZeroReturn ? Result::kEnd : failed();
     }
     output_ = nullptr;
     // A callback of the context's may have raised.
     return PyErr_Occurred() ? Result::kFailed : result;
 }
 
-// After a fatal error a connection fails at once whatever it is asked, and leaves the queue of
-// errors alone. So ssl itself is asked, which makes the exception of what it finds there.
-TlsEngine::Result OpenSslEngine::failed(const char* method) {
+// A connection that has seen its end reads nothing, at once, and leaves OpenSSL's queue of errors
+// alone. So after a fatal error ssl itself is asked to read, which makes the exception of what it
+// finds there.
+TlsEngine::Result OpenSslEngine::failed() {
     if (PyErr_Occurred()) return Result::kFailed;
-    Ref arguments = Ref::steal(method == kReading ? Py_BuildValue("(i)", 1) : PyTuple_New(0)),
-        nothing;
-    Ref function = Ref::steal(PyObject_GetAttrString(object_.get(), method));
-    if (function && arguments)
-        nothing = Ref::steal(PyObject_CallObject(function.get(), arguments.get()));
+    openssl.SSL_set_shutdown(connection_, openssl.SSL_get_shutdown(connection_) | kReceived);
+    Ref nothing = Ref::steal(PyObject_CallMethod(object_.get(), "read", "i", 1));
     if (nothing) (void)py::raise(PyExc_ConnectionAbortedError, "TLS failed without a reason");
     return Result::kFailed;
 }
 
 TlsEngine::Result OpenSslEngine::handshake(Output& output) {
-    return call(output, [this] { return openssl.SSL_do_handshake(connection_); }, "do_handshake");
+    return call(output, [this] { return openssl.SSL_do_handshake(connection_); });
 }
 
 TlsEngine::Result OpenSslEngine::read(char* into, size_t size, size_t& count, Output& output) {

@@ -34,11 +34,9 @@ class OpenSslEngine : public TlsEngine {
     static int write_records(OpenSsl::Bio* bio, const char* data, int size);
     static long control(OpenSsl::Bio* bio, int command, long, void*);
 
-    static constexpr const char* kReading = "read";
-
     template <class F>
-    Result call(Output& output, F function, const char* method = kReading);
-    Result failed(const char* method);
+    Result call(Output& output, F function);
+    Result failed();
 
     OpenSsl::Ssl* connection_ = nullptr;  // object_'s
     OpenSsl::Bio* bio_ = nullptr;         // the connection's
