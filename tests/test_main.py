@@ -191,9 +191,18 @@ def test_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # The native half of EventLoop, and what its Python half asks for.
 INTERNAL = {
-    name for name in dir(_core) if name.startswith(("LoopBase", "accept_", "make_", "tls_"))
+    name
+    for name in dir(_core)
+    if name.startswith(("LoopBase", "accept_", "connect_", "make_", "stream_", "tls_"))
 }
-ASYNCIO = {"EventLoop", "EventLoopPolicy", "install", "new_event_loop", "run"}
+ASYNCIO = {"EventLoop", "EventLoopPolicy", "install", "new_event_loop", "run"} | {
+    "StreamReader",
+    "StreamWriter",
+    "open_connection",
+    "open_unix_connection",
+    "start_server",
+    "start_unix_server",
+}
 
 
 def test_package_exports_the_core_and_asyncio_and_nothing_else() -> None:

@@ -117,7 +117,7 @@ def loops_of_two_workers(ask):
 
 
 def loops_by_chance(ask):
-    """Each has a socket of its own, and the kernel deals connections out: one asks until both answer."""
+    """Each has a socket of its own: the kernel deals out whom one asks."""
     loops = {}
     while len(loops) < 2:
         pid, loop = ask().split()

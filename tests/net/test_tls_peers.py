@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import shutil
 import socket
+import threading
 
 import pytest
 from net_kit import Recorder
@@ -36,6 +37,10 @@ def program(net):
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.communicate()
+            # asyncio of some Pythons waits in a thread, which is about to end.
+            for thread in threading.enumerate():
+                if thread.name.startswith("asyncio-waitpid"):
+                    thread.join()
 
     return start
 
