@@ -172,6 +172,9 @@ def test_a_handler_of_sigchld(aloop):
     assert seen
 
 
+@pytest.mark.asyncio_fails(
+    "its pidfd watcher lets the exception out", when=sys.version_info >= (3, 14), strict=False
+)
 def test_sigchld_is_ignored(aloop, warned):
     """The kernel forgets the status."""
     previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -330,8 +333,10 @@ def test_spawns_without_descriptors_leave_nothing(aloop):
         for spare in range(16):
             worked.append(aloop.run_until_complete(main(spare)))
             assert open_now() == before
-        # Four pipes: three, and the one by which the child says why it cannot start.
-        assert worked == [False] * 8 + [True] * 8
+        # Three pipes, and in some Pythons one by which the child says why it cannot start.
+        enough = worked.index(True)
+        assert enough in (6, 8)
+        assert worked == [False] * enough + [True] * (16 - enough)
 
 
 # What a child gets

@@ -46,11 +46,14 @@ class Tail:
         if inode != self.inode or size < self.position:
             self.position = 0
         self.inode = inode
-        with open(self.path) as file:
-            file.seek(self.position)
-            for line in file.read().splitlines():
-                self.line(line)
-            self.position = file.tell()
+        try:
+            with open(self.path) as file:
+                file.seek(self.position)
+                for line in file.read().splitlines():
+                    self.line(line)
+                self.position = file.tell()
+        except FileNotFoundError:
+            pass  # gone since then: the next event says so
 
 
 def main():
