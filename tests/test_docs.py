@@ -120,8 +120,10 @@ def test_signature_is_the_stubs(name):
         a.arg for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d
     }
     rest = [arguments.vararg] if arguments.vararg else []
+    named = [arguments.kwarg] if arguments.kwarg else []
     expected = [
-        a.arg for a in [*arguments.posonlyargs, *arguments.args, *rest, *arguments.kwonlyargs]
+        a.arg
+        for a in [*arguments.posonlyargs, *arguments.args, *rest, *arguments.kwonlyargs, *named]
     ]
     actual = [p for p in signature.parameters.values() if p.name != "self"]
     assert [p.name for p in actual] == [name for name in expected if name != "self"]
