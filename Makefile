@@ -68,7 +68,7 @@ lint:
 	$(bin)/ruff format --check
 	$(bin)/ruff check
 	$(bin)/mypy
-	$(bin)/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider --noconftest tests/test_layers.py
+	$(bin)/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider -p no:asyncio --noconftest tests/test_layers.py
 
 format:
 	@$(environment) .venv lint --no-pyev

@@ -158,9 +158,6 @@ def facility(probe: Probe) -> Facility:
     return Facility(name=probe.name, available=error is None, error=error, use=probe.use)
 
 
-# The report, and its two forms.
-
-
 # TLS.
 
 
@@ -178,6 +175,9 @@ def tls_fallback() -> str | None:
         return _core.tls_fallback()
     except ImportError as error:
         return str(error)
+
+
+# The report, and its two forms.
 
 
 def report() -> Report:

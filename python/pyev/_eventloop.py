@@ -482,7 +482,12 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             made = _core.connect_socket(self, protocol_factory, host, port, waiter)
             if made is not None:
                 if isinstance(made[0], socket.socket):
-                    await self._connected(*made)
+                    try:
+                        made[0].setblocking(False)
+                        await self._connected(*made)
+                    except BaseException:
+                        made[0].close()
+                        raise
                     return await self._create_connection_transport(
                         made[0], protocol_factory, None, None
                     )
@@ -505,16 +510,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         )
 
     async def _connected(self, sock: socket.socket, address: Any) -> None:
-        """Wait for a socket that is connecting; it is closed if that fails."""
-        try:
-            sock.setblocking(False)
-            await self._sock_wait(sock, _core.EV_WRITE)
-            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                raise OSError(error, f"Connect call failed {address}")
-        except BaseException:
-            sock.close()
-            raise
+        """Wait for a socket that is connecting."""
+        await self._sock_wait(sock, _core.EV_WRITE)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, f"Connect call failed {address}")
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a socket that does not block. A host's name is looked up."""
@@ -530,10 +530,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             return sock.connect(address)
         except (BlockingIOError, InterruptedError):
             pass  # under way
-        await self._sock_wait(sock, _core.EV_WRITE)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, f"Connect call failed {address}")
+        await self._connected(sock, address)
 
     async def _sock_sendfile_native(
         self, sock: socket.socket, file: Any, offset: int, count: int | None

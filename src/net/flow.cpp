@@ -8,9 +8,6 @@ namespace pyev::net {
 
 using py::Ref;
 
-// asyncio's: so many writes after the end are tolerated in silence.
-static constexpr unsigned kLateWrites = 5;
-
 // Reading.
 
 void Flow::started() {
@@ -97,10 +94,12 @@ bool allow_upgrades(PyObject* type, const char* mode) {
            PyObject_SetAttrString(type, "_sendfile_compatible", value.get()) == 0;
 }
 
-Ref Flow::get_write_buffer_limits() {
+Ref marks(size_t low, size_t high) {
     return Ref::steal(
-        Py_BuildValue("(nn)", static_cast<Py_ssize_t>(low_), static_cast<Py_ssize_t>(high_)));
+        Py_BuildValue("(nn)", static_cast<Py_ssize_t>(low), static_cast<Py_ssize_t>(high)));
 }
+
+Ref Flow::get_write_buffer_limits() { return marks(low_, high_); }
 
 Ref Flow::get_protocol_paused() { return Ref::borrow(protocol_paused_ ? Py_True : Py_False); }
 

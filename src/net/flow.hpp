@@ -16,6 +16,8 @@ class Flow : public Transport {
     static PyMethodDef kMethods[];
     static PyGetSetDef kAttributes[];
 
+    // asyncio's: so many writes after the end are tolerated in silence.
+    static constexpr unsigned kLateWrites = 5;
     // Writes a warning to asyncio's log.
     [[nodiscard]] static bool warn(const char* text);
 
@@ -57,6 +59,9 @@ class Flow : public Transport {
 // does; `initial` is the high mark that is meant by none.
 [[nodiscard]] bool water_marks(const char* function, py::Args args, size_t initial, size_t& high,
                                size_t& low);
+
+// What get_write_buffer_limits() and its kin return.
+py::Ref marks(size_t low, size_t high);
 
 // Marks a type of transports for loop.start_tls() and loop.sendfile(); `mode` is asyncio's name of
 // how the latter works.

@@ -18,8 +18,8 @@ struct OpenSsl {
     struct Bio;
     struct BioMethod;
 
-    // SSL_get_error()'s answers.
-    enum Error { kErrorSsl = 1, kWantRead = 2, kWantWrite = 3, kSyscall = 5, kZeroReturn = 6 };
+    // SSL_get_error()'s answers that are no failures.
+    enum Error { kWantRead = 2, kWantWrite = 3, kZeroReturn = 6 };
 
     // clang-format off
 #define PYEV_OPENSSL(X) \

@@ -15,8 +15,6 @@ using py::Ref;
 // The most that a record holds; TLS's own number.
 static constexpr size_t kRecord = 16 * 1024;
 
-// This much is not kept back until the turn's end, as on a stream without TLS.
-static constexpr size_t kFlushAt = 64 * 1024;
 // So much is encrypted between two system calls.
 static constexpr size_t kAtOnce = 128 * 1024;
 // Up to so many bytes of records are read into the stack first; more go straight into an object of
@@ -27,9 +25,6 @@ static constexpr size_t kMost = 128 * 1024;
 // What the peer had under way when close() was called is dropped, up to so many bytes: then it is
 // sending more. asyncio's own protocol holds as much.
 static constexpr size_t kLinger = 256 * 1024;
-
-// asyncio's: so many writes after the end are tolerated in silence.
-static constexpr unsigned kLateWrites = 5;
 
 // asyncio's initial water marks.
 static constexpr size_t kWriteHigh = 512 * 1024, kReadHigh = 256 * 1024;
@@ -153,11 +148,9 @@ Ref SslTransport::time_out() {
 void SslTransport::wake(PyObject* error) {
     Ref waiter = std::move(waiter_);
     if (!waiter) return;
-    Ref done = py::call_method(waiter.get(), name(Name::done));
-    if (done && done.get() == Py_False)
-        done = error ? py::call_method(waiter.get(), name(Name::set_exception), error)
-                     : py::call_method(waiter.get(), name(Name::set_result), Py_None);
-    if (!done) PyErr_WriteUnraisable(object());
+    Name method = error ? Name::set_exception : Name::set_result;
+    if (!State::of(*loop()).settle(waiter.get(), method, error ? error : Py_None))
+        PyErr_WriteUnraisable(object());
 }
 
 // Called by the transport below.
@@ -212,13 +205,14 @@ Ref SslTransport::connection_lost(PyObject* error) {
     } else {
         protocol_ = Ref();
     }
-    Ref reason = Ref::borrow(error);
-    if (shaking && error != Py_None && !refuse(error)) return {};
-    if (shaking && error == Py_None)
+    Ref reason = Ref::borrow(error == Py_None ? nullptr : error);
+    if (shaking && reason && !refuse(reason.get())) return {};
+    if (shaking && !reason) {
         reason = Ref::steal(PyObject_CallFunction(PyExc_ConnectionAbortedError, "s",
                                                   "the connection ended before its SSL handshake"));
-    if (!reason) return {};
-    wake(reason.get() == Py_None ? nullptr : reason.get());
+        if (!reason) return {};
+    }
+    wake(reason.get());
     return Ref::none();
 }
 
@@ -319,13 +313,13 @@ bool SslTransport::handshake_failed() {
     if (py::ends_program()) return false;
     Ref error = Ref::steal(py::take_raised());
     stop_timer();
-    bool verified =
-        !PyErr_GivenExceptionMatches(error.get(), State::of(*loop()).tls.certificate_error.get());
+    bool distrusted =
+        PyErr_GivenExceptionMatches(error.get(), State::of(*loop()).tls.certificate_error.get());
     py::put_raised(error.new_ref());
-    if (!fatal(verified ? "SSL handshake failed"
-                        : "SSL handshake failed on verifying the certificate"))
+    if (!fatal(distrusted ? "SSL handshake failed on verifying the certificate"
+                          : "SSL handshake failed") ||
+        !refuse(error.get()))
         return false;
-    if (!refuse(error.get())) return false;
     wake(error.get());
     return true;
 }
@@ -347,21 +341,25 @@ bool SslTransport::deliver() {
     return queue_.empty() || send();
 }
 
-// One read's worth of bytes; with kEnd or kFailed what came before that.
+// Reads what there is and has room; with kEnd or kFailed `size` is what came before that.
+TlsEngine::Result SslTransport::fill(char* into, size_t room, size_t& size,
+                                     TlsEngine::Output& output) {
+    Result result;
+    size = 0;
+    do {
+        size_t count;
+        result = engine_->read(into + size, room - size, count, output);
+        size += count;
+    } while (result == Result::kDone && size < room && (engine_->left() || engine_->pending()));
+    return result;
+}
+
+// One read's worth of bytes.
 TlsEngine::Result SslTransport::read_bytes(TlsEngine::Output& output, Ref& data) {
-    auto fill = [&](char* into, size_t room, size_t& size) {
-        Result result;
-        do {
-            size_t count;
-            result = engine_->read(into + size, room - size, count, output);
-            size += count;
-        } while (result == Result::kDone && size < room && (engine_->left() || engine_->pending()));
-        return result;
-    };
-    size_t size = 0;
+    size_t size;
     if (engine_->left() <= kSmall) {
         char small[kRecord];
-        Result result = fill(small, sizeof small, size);
+        Result result = fill(small, sizeof small, size, output);
         if (!size) return result;
         py::ErrorGuard guard;
         data = Ref::steal(PyBytes_FromStringAndSize(small, static_cast<Py_ssize_t>(size)));
@@ -371,7 +369,7 @@ TlsEngine::Result SslTransport::read_bytes(TlsEngine::Output& output, Ref& data)
     size_t room = std::min(engine_->left() + kRecord, kMost);
     PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(room));
     if (!bytes) return Result::kFailed;
-    Result result = fill(PyBytes_AS_STRING(bytes), room, size);
+    Result result = fill(PyBytes_AS_STRING(bytes), room, size, output);
     py::ErrorGuard guard;
     (void)_PyBytes_Resize(&bytes, static_cast<Py_ssize_t>(size));
     data = Ref::steal(bytes);
@@ -379,20 +377,22 @@ TlsEngine::Result SslTransport::read_bytes(TlsEngine::Output& output, Ref& data)
     return result;
 }
 
-// Reads as `fill` does, sends what that brings about, and then has `tell` tell the protocol of it;
+// Reads as `take` does, sends what that brings about, and then has `tell` tell the protocol of it;
 // `tell` comes before what the end of the read means.
-template <class Fill, class Tell>
-bool SslTransport::read(Result& result, Fill fill, Tell tell) {
+template <class Take, class Tell>
+bool SslTransport::read(Result& result, Take take, Tell tell) {
     Ref error;
     {
         Output output(loop());
-        result = fill(output.bytes);
+        result = take(output.bytes);
         error = Ref::steal(py::take_raised());
         if (!put(output.bytes)) return false;
     }
     if (!tell()) return fatal("Fatal error on SSL protocol");
-    if (result == Result::kEnd) notified_ = true;
-    if (result == Result::kEnd) return tell_end() && begin_closing();
+    if (result == Result::kEnd) {
+        notified_ = true;
+        return tell_end() && begin_closing();
+    }
     if (result != Result::kFailed) return true;
     py::put_raised(error.release());
     return fatal("Fatal error on SSL protocol");
@@ -433,14 +433,7 @@ bool SslTransport::deliver_into_protocol(Result& result) {
     return read(
         result,
         [&](TlsEngine::Output& output) {
-            Result found;
-            do {
-                size_t count;
-                found =
-                    engine_->read(static_cast<char*>(view.buf) + size, room - size, count, output);
-                size += count;
-            } while (found == Result::kDone && size < room &&
-                     (engine_->left() || engine_->pending()));
+            Result found = fill(static_cast<char*>(view.buf), room, size, output);
             py::ErrorGuard guard;
             PyBuffer_Release(&view);
             return found;
@@ -515,7 +508,7 @@ bool SslTransport::append(PyObject* data) {
     bool open = stage_ == Stage::kWrapped || stage_ == Stage::kHandshake ||
                 (stage_ == Stage::kUnwrapped && !lower_ && !closing_);
     if (!open) {
-        if (late_++ < kLateWrites) return true;
+        if (late_++ < Flow::kLateWrites) return true;
         return Flow::warn("SSL connection is closed");
     }
     if (PyBytes_CheckExact(data)) return queue_.push(data);
@@ -527,7 +520,7 @@ bool SslTransport::append(PyObject* data) {
 bool SslTransport::appended() {
     if (queue_.empty() || stage_ != Stage::kWrapped) return true;
     size_t size = queue_.size();
-    if (size >= kFlushAt || size >= writing_.high || !loop()->in_turn()) return send();
+    if (size >= Stream::kFlushAt || size >= writing_.high || !loop()->in_turn()) return send();
     loop()->transports().flush_later(this);
     return true;
 }
@@ -618,7 +611,7 @@ Ref SslTransport::set_write_buffer_limits(py::Args args) {
     return !connected() || control_writing() ? Ref::none() : Ref();
 }
 
-Ref SslTransport::get_write_buffer_limits() { return pair(writing_); }
+Ref SslTransport::get_write_buffer_limits() { return marks(writing_.low, writing_.high); }
 
 // What waits for the turn's end is sent first: only what could not be counts.
 Ref SslTransport::get_write_buffer_size() {
@@ -631,15 +624,10 @@ Ref SslTransport::set_read_buffer_limits(py::Args args) {
                : Ref();
 }
 
-Ref SslTransport::get_read_buffer_limits() { return pair(reading_); }
+Ref SslTransport::get_read_buffer_limits() { return marks(reading_.low, reading_.high); }
 
 Ref SslTransport::get_read_buffer_size() {
     return Ref::steal(PyLong_FromSsize_t(kept_ ? PyBytes_GET_SIZE(kept_.get()) : 0));
-}
-
-Ref SslTransport::pair(Limits limits) {
-    return Ref::steal(Py_BuildValue("(nn)", static_cast<Py_ssize_t>(limits.low),
-                                    static_cast<Py_ssize_t>(limits.high)));
 }
 
 Ref SslTransport::write_eof() {
@@ -746,11 +734,7 @@ bool SslTransport::cut(PyObject* error) {
 
 // The exception that is set goes to the exception handler. False: it leaves run_forever().
 bool SslTransport::report(const char* message) {
-    if (py::ends_program()) return false;
-    Ref error = Ref::steal(py::take_raised()), text = Ref::steal(PyUnicode_FromString(message));
-    PyObject* protocol = protocol_ ? protocol_.get() : Py_None;
-    return text && py::call_method(loop_.get(), name(Name::_transport_failed), object(), protocol,
-                                   error.get(), text.get());
+    return State::of(*loop()).report(loop_.get(), object(), protocol_.get(), message);
 }
 
 // The exception that is set ends the connection. False as of report().

@@ -149,9 +149,10 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool handshake_failed();
     [[nodiscard]] bool refuse(PyObject* error);
     [[nodiscard]] bool deliver();
+    Result fill(char* into, size_t room, size_t& size, TlsEngine::Output& output);
     Result read_bytes(TlsEngine::Output& output, py::Ref& data);
-    template <class Fill, class Tell>
-    [[nodiscard]] bool read(Result& result, Fill fill, Tell tell);
+    template <class Take, class Tell>
+    [[nodiscard]] bool read(Result& result, Take take, Tell tell);
     [[nodiscard]] bool deliver_bytes(Result& result);
     [[nodiscard]] bool tell_data(PyObject* protocol, PyObject* data);
     [[nodiscard]] bool deliver_into_protocol(Result& result);
@@ -164,7 +165,6 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool discard();
     [[nodiscard]] bool complete();
 
-    static py::Ref pair(Limits limits);
     [[nodiscard]] bool append(PyObject* data);
     [[nodiscard]] bool appended();
     Result encrypt(TlsEngine::Output& output, size_t most);

@@ -5,6 +5,8 @@
 #include "net/pipe_transport.hpp"
 #include "net/socket_transport.hpp"
 #include "net/ssl_transport.hpp"
+#include "py/call.hpp"
+#include "py/error.hpp"
 
 namespace pyev::net {
 
@@ -51,6 +53,21 @@ bool State::check_sockets() {
     if (!closed) return false;
     if (same && fd_of(socket.get()) == -1) return true;
     return py::raise(PyExc_ImportError, "sockets have an unknown layout");
+}
+
+Ref State::settle(PyObject* future, Name method, PyObject* value) const {
+    Ref done = py::call_method(future, name(Name::done));
+    bool pending = done && done.get() == Py_False;
+    return pending ? py::call_method(future, name(method), value) : done;
+}
+
+bool State::report(PyObject* loop, PyObject* transport, PyObject* protocol,
+                   const char* message) const {
+    if (py::ends_program()) return false;
+    Ref error = Ref::steal(py::take_raised());
+    Ref text = Ref::steal(PyUnicode_FromString(message));
+    return text && py::call_method(loop, name(Name::_transport_failed), transport,
+                                   protocol ? protocol : Py_None, error.get(), text.get());
 }
 
 bool State::prepare(PyObject* module) {

@@ -23,7 +23,7 @@ namespace pyev::net {
     X(getsockname) X(getpeername) X(sendto) X(socket) X(sockname) X(peername) X(_attach) \
     X(_detach) X(_transport_failed) X(_transport_note) X(_accept_failed) X(_welcome_failed) \
     X(close) X(cancel) X(call_later) X(is_closing) X(pause_reading) X(resume_reading) \
-    X(get_extra_info) X(get_write_buffer_size) X(_force_close) X(_time_out) X(write) \
+    X(get_extra_info) X(_force_close) X(_time_out) X(write) \
     X(read) X(unwrap) X(do_handshake) X(wrap_bio) X(_sslobj) X(context) X(sslcontext) \
     X(ssl_object) X(getpeercert) X(peercert) X(close_notify) X(cipher) X(compression)
 
@@ -47,6 +47,14 @@ class State : public aio::State {
     Streams streams;
 
     PyObject* name(Name name) const { return names[static_cast<size_t>(name)].get(); }
+
+    // Calls future.set_result(value) or set_exception(value), `method`, unless it is done. Empty:
+    // an exception is set.
+    py::Ref settle(PyObject* future, Name method, PyObject* value) const;
+    // The exception that is set goes to the exception handler. False: it leaves run_forever()
+    // instead, being SystemExit, KeyboardInterrupt, or what the handler raised of these.
+    [[nodiscard]] bool report(PyObject* loop, PyObject* transport, PyObject* protocol,
+                              const char* message) const;
 
     [[nodiscard]] bool prepare(PyObject* module) override;
 

@@ -13,9 +13,6 @@ namespace pyev::net {
 
 using py::Ref;
 
-// This much is not kept back until the turn's end: a system call costs little beside copying it.
-static constexpr size_t kFlushAt = 64 * 1024;
-
 // What a read brings goes through the loop's buffer below this size: to copy so little costs less
 // than to make an object of a size that it may not have.
 static constexpr uint32_t kGuessed = 8 * 1024;
@@ -440,10 +437,8 @@ Ref Stream::reset_empty_waiter() {
 
 void Stream::end_empty_waiter(Name method, PyObject* value) {
     if (!empty_waiter_) return;
-    Ref done = py::call_method(empty_waiter_.get(), name(Name::done));
-    if (done && done.get() == Py_False)
-        done = py::call_method(empty_waiter_.get(), name(method), value);
-    if (!done) PyErr_WriteUnraisable(object());
+    if (!State::of(*loop()).settle(empty_waiter_.get(), method, value))
+        PyErr_WriteUnraisable(object());
 }
 
 Ref Stream::repr() { return describe(queue_.size()); }

@@ -46,6 +46,10 @@ class Stream : public Flow {
         bool pipe;
     };
 
+    // This much is not kept back until the turn's end: a system call costs little beside copying
+    // it.
+    static constexpr size_t kFlushAt = 64 * 1024;
+
     // Rows that every type repeats, and those of what can be written.
     static PyMethodDef kMethods[];
     static PyMethodDef kWriteMethods[];

@@ -105,23 +105,19 @@ bool Streams::init(PyObject* module) {
         if (!names[i]) return false;
     }
     Ref streams = Ref::steal(PyImport_ImportModule("asyncio.streams"));
-    Ref events = Ref::steal(PyImport_ImportModule("asyncio.base_events"));
     Ref futures = Ref::steal(PyImport_ImportModule("asyncio.futures"));
     Ref exceptions = Ref::steal(PyImport_ImportModule("asyncio.exceptions"));
-    if (!streams || !events || !futures || !exceptions) return false;
+    if (!streams || !futures || !exceptions) return false;
     auto find = [](Ref& from, const char* name) {
         return from ? Ref::steal(PyObject_GetAttrString(from.get(), name)) : Ref();
     };
     Ref reader_type = find(streams, "StreamReader"), writer_type = find(streams, "StreamWriter");
     Ref protocol_type = find(streams, "StreamReaderProtocol");
-    Ref base_loop = find(events, "BaseEventLoop");
-    create_future = find(base_loop, "create_future");
     incomplete_read = find(exceptions, "IncompleteReadError");
     limit_overrun = find(exceptions, "LimitOverrunError");
     future = find(futures, "Future");
-    future_names = Ref::steal(Py_BuildValue("(s)", "loop"));
-    if (!reader_type || !protocol_type || !writer_type || !create_future || !incomplete_read ||
-        !limit_overrun || !future || !future_names)
+    if (!reader_type || !protocol_type || !writer_type || !incomplete_read || !limit_overrun ||
+        !future)
         return false;
     Ref our_reader = make_stream_reader(module, reader_type.get());
     Ref our_writer = make_stream_writer(module, writer_type.get());
@@ -203,23 +199,10 @@ Served ReaderAttributes::append(const char* data, size_t size) {
     return done && pause() ? Served::kDone : Served::kFailed;
 }
 
-// A loop's own create_future() is called, unless it is asyncio's.
 Ref ReaderAttributes::make_waiter() {
     if (paused_ && !resume()) return {};
-    Ref loop = Ref::borrow(get(Attribute::_loop));
-    Ref make =
-        loop ? Ref::steal(PyObject_GetAttr(loop.get(), streams_.name(Attribute::create_future)))
-             : Ref();
-    if (!make) return {};
-    Ref waiter;
-    if (PyMethod_Check(make.get()) &&
-        PyMethod_GET_FUNCTION(make.get()) == streams_.create_future.get()) {
-        PyObject* arguments[] = {loop.get()};
-        waiter = Ref::steal(
-            PyObject_Vectorcall(streams_.future.get(), arguments, 0, streams_.future_names.get()));
-    } else {
-        waiter = py::call(make.get());
-    }
+    Ref loop = Ref::borrow(get(Attribute::_loop)), waiter;
+    if (loop) waiter = py::call_method(loop.get(), streams_.name(Attribute::create_future));
     return waiter && set(Attribute::_waiter, waiter.get()) ? waiter : Ref();
 }
 

@@ -95,9 +95,7 @@ class Streams {
         for (auto& name : names) f(name);
         for (KnownClass* known : {&reader, &native_reader, &protocol, &writer, &native_writer})
             known->each_ref(f);
-        for (py::Ref* ref :
-             {&call, &future, &future_names, &create_future, &incomplete_read, &limit_overrun})
-            f(*ref);
+        for (py::Ref* ref : {&call, &future, &incomplete_read, &limit_overrun}) f(*ref);
     }
 
     PyTypeObject* future_type() const { return reinterpret_cast<PyTypeObject*>(future.get()); }
@@ -125,8 +123,7 @@ class Streams {
     KnownClass reader, protocol, writer;      // asyncio's
     KnownClass native_reader, native_writer;  // ours
     py::Ref call;                             // the type of what our methods return
-    py::Ref future, future_names;             // asyncio.Future, ("loop",)
-    py::Ref create_future;                    // BaseEventLoop's
+    py::Ref future;                           // asyncio.Future
     py::Ref incomplete_read, limit_overrun;   // exceptions
 };
 

@@ -253,21 +253,14 @@ bool Transport::run_start() {
     if (!closing_) kind().started(this);
     Ref waiter = std::move(waiter_);
     if (!waiter) return true;
-    Ref done = py::call_method(waiter.get(), name(Name::done));
-    if (done && done.get() == Py_False)
-        done = py::call_method(waiter.get(), name(Name::set_result), Py_None);
-    return done || report("Exception in a transport's waiter");
+    return State::of(*loop()).settle(waiter.get(), Name::set_result, Py_None) ||
+           report("Exception in a transport's waiter");
 }
 
 // The end.
 
 bool Transport::report(const char* message) {
-    if (py::ends_program()) return false;
-    Ref error = Ref::steal(py::take_raised());
-    Ref text = Ref::steal(PyUnicode_FromString(message));
-    PyObject* protocol = protocol_ ? protocol_.get() : Py_None;
-    return text && py::call_method(loop_.get(), name(Name::_transport_failed), object(), protocol,
-                                   error.get(), text.get());
+    return State::of(*loop()).report(loop_.get(), object(), protocol_.get(), message);
 }
 
 bool Transport::fatal(const char* message) {
