@@ -37,6 +37,8 @@ MAY_BE_REFUSED = pyev.EVBACKEND_IOURING | pyev.EVBACKEND_LINUXAIO
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background jobs ignore it, and so would every process that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "every_backend: run the test once per backend that the linked libev has"
     )

@@ -335,6 +335,7 @@ def passes(program):
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
             cwd=program.folder,
+            env=os.environ | {"PYTEST_ADDOPTS": ""},  # those of the run that this is part of
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
