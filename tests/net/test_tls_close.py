@@ -120,8 +120,9 @@ async def test_abort_is_immediate(tls, side, net):
     await net.turn(4)
     assert protocol.calls[-1] == "lost"
     assert protocol.reason is None
-    with pytest.raises((ssl.SSLEOFError, ConnectionError)):
-        await peer.read_all()  # no close_notify
+    # No close_notify. Python 3.11.2 has no SSLEOFError for that yet.
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await peer.read_all()
 
 
 async def test_abort_while_closing(tls, side, net):
