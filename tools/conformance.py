@@ -75,6 +75,10 @@ class Result(unittest.TestResult):
         super().startTest(test)
         self._say(test, "started")
 
+    def stopTest(self, test: Any) -> None:  # noqa: N802
+        super().stopTest(test)
+        self._say(test, "ended")
+
     def addSuccess(self, test: Any) -> None:  # noqa: N802
         self._say(test, "passed")
 
@@ -199,18 +203,21 @@ class Runner:
             command = [self.python(loop), "-X", "faulthandler", str(HERE), "--child"]
             command += [loop, module, str(report), str(names)]
             found: Found = {}
+            seen = 0
             for _ in range(20):
                 status = run_process(command, report, log, self.timeout)
-                started = ""
-                for name, outcome, detail in read(report):
-                    if outcome == "started":
-                        started = name
+                running = ""
+                lines = read(report)
+                for name, outcome, detail in lines[seen:]:
+                    if outcome in ("started", "ended"):
+                        running = name if outcome == "started" else ""
                     elif found.get(name, ("",))[0] not in BAD:
                         found[name] = (outcome, detail)
                 if status == 0:
                     break
                 tail = log.read_text(errors="replace")[-3000:]
-                name = started if started not in found else module
+                seen = len(lines)
+                name = running or module
                 found[name] = ("hung" if status is None else "crashed", tail)
                 if name == module:
                     break

@@ -98,7 +98,10 @@ def missing_packages(*, build: bool, testsuite: bool) -> list[str]:
             ("libev-dev", has_header("ev.h")),
         ]
     if testsuite:
-        needs.append((f"lib{python}-testsuite", has_testsuite()))
+        needs += [
+            (f"lib{python}-testsuite", has_testsuite()),
+            ("netbase", Path("/etc/services").is_file()),  # a test connects to "http"
+        ]
     return [package for package, found in needs if not found]
 
 
