@@ -133,7 +133,7 @@ async def test_as_many_as_the_backlog_in_one_turn(serving, net):
 # What goes wrong in accept
 
 
-@pytest.mark.asyncio_fails("reports once per connection it may accept", strict=False, run=False)
+@pytest.mark.asyncio_fails("reports once per connection it may accept", run=False)
 async def test_no_descriptors_left(serving, net):
     """One report; served about a second later, when there are some again."""
     service = serving()
@@ -161,7 +161,7 @@ async def test_no_descriptors_left(serving, net):
     net.reports.clear()
 
 
-@pytest.mark.asyncio_fails("reports once per connection it may accept", strict=False, run=False)
+@pytest.mark.asyncio_fails("reports once per connection it may accept", run=False)
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_the_system_lacks_something(serving, net, code):
     """Any of these passes: the same one report, and the same wait."""
@@ -184,7 +184,7 @@ def test_the_system_lacks_something(serving, net, code):
     service.server.close()
 
 
-@pytest.mark.asyncio_fails("starts serving again", strict=False, run=False)
+@pytest.mark.asyncio_fails("starts serving again", run=False)
 async def test_closed_while_it_has_no_descriptors(serving, net):
     """It is not woken up again."""
     service = serving()

@@ -115,7 +115,7 @@ async def test_a_hello_behind_a_proxy_header(connect, tls, net):
     protocol.calls.append("lost")
 
 
-@pytest.mark.asyncio_fails("waits for the hello that it has", strict=False, run=False)
+@pytest.mark.asyncio_fails("waits for the hello that it has", run=False)
 async def test_a_hello_behind_what_a_stream_has_read(net, tls):
     """In one packet with the line before it: it lies in the reader's buffer by then."""
 
