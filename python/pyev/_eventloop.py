@@ -315,7 +315,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     ) -> Any:
         """Go on through TLS on a connection that there is, and return the new transport.
 
-        Raises TypeError for a transport that cannot, and what the handshake raises.
+        None if it was closed before the handshake was done. Raises TypeError for a transport that
+        cannot, and what the handshake raises.
         """
         if not isinstance(sslcontext, ssl.SSLContext):
             raise TypeError(
@@ -342,14 +343,13 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             callbacks.append(self.call_soon(tls.data_received, early))
         callbacks.append(self.call_soon(transport.resume_reading))
         try:
-            await waiter
+            return await waiter
         except BaseException:
             del waiter  # it has the exception, whose traceback has this frame
             transport.close()
             for callback in callbacks:
                 callback.cancel()
             raise
-        return tls
 
     def _make_datagram_transport(
         self, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None

@@ -144,12 +144,11 @@ Ref SslTransport::time_out() {
     return error && cut(error.get()) ? Ref::none() : Ref();
 }
 
-// Whoever waits for the handshake is told.
-void SslTransport::wake(PyObject* error) {
+// Whoever waits for the handshake is told: set_result with the transport, or with None when it was
+// closed before.
+void SslTransport::wake(Name method, PyObject* value) {
     Ref waiter = std::move(waiter_);
-    if (!waiter) return;
-    Name method = error ? Name::set_exception : Name::set_result;
-    if (!State::of(*loop()).settle(waiter.get(), method, error ? error : Py_None))
+    if (waiter && !State::of(*loop()).settle(waiter.get(), method, value))
         PyErr_WriteUnraisable(object());
 }
 
@@ -157,6 +156,7 @@ void SslTransport::wake(PyObject* error) {
 
 Ref SslTransport::connection_made(PyObject* transport) {
     if (lower_) return py::raise(PyExc_RuntimeError, "this transport has a connection already");
+    if (told_ == Told::kLost) return Ref::none();  // start_tls(), of what was being closed
     State& state = State::of(*loop());
     if (Py_IS_TYPE(transport, reinterpret_cast<PyTypeObject*>(state.socket_transport.get())))
         stream_ = py::value_of<Stream>(transport);
@@ -207,12 +207,7 @@ Ref SslTransport::connection_lost(PyObject* error) {
     }
     Ref reason = Ref::borrow(error == Py_None ? nullptr : error);
     if (shaking && reason && !refuse(reason.get())) return {};
-    if (shaking && !reason) {
-        reason = Ref::steal(PyObject_CallFunction(PyExc_ConnectionAbortedError, "s",
-                                                  "the connection ended before its SSL handshake"));
-        if (!reason) return {};
-    }
-    wake(reason.get());
+    wake(reason ? Name::set_exception : Name::set_result, reason ? reason.get() : Py_None);
     return Ref::none();
 }
 
@@ -304,7 +299,7 @@ bool SslTransport::handshake() {
         Ref protocol = protocol_;
         if (!py::call_method(protocol.get(), name(Name::connection_made), object())) return false;
     }
-    wake(nullptr);
+    wake(Name::set_result, object());
     return stage_ != Stage::kWrapped || deliver();
 }
 
@@ -320,7 +315,7 @@ bool SslTransport::handshake_failed() {
                           : "SSL handshake failed") ||
         !refuse(error.get()))
         return false;
-    wake(error.get());
+    wake(Name::set_exception, error.get());
     return true;
 }
 
@@ -901,6 +896,7 @@ How many bytes of records were read before the protocol paused, and are kept.)")
 
 static PyGetSetDef getset[] = {
     py::get<&SslTransport::get_loop>("_loop", "The event loop."),
+    py::get<&SslTransport::get_sslcontext>("_sslcontext", "The SSLContext; aiohttp's tests ask."),
     py::get<&SslTransport::get_protocol_paused>("_protocol_paused",
                                                 "Whether writing is held back."),
     {nullptr, nullptr, nullptr, nullptr, nullptr},

@@ -31,7 +31,7 @@ class SslTransport : public aio::Runnable, public Sink {
         PyObject* protocol = nullptr;
         PyObject* sslcontext = nullptr;
         PyObject* context = nullptr;  // for the protocol's calls; a copy of the current one
-        PyObject* waiter = nullptr;   // a future, done when the handshake is
+        PyObject* waiter = nullptr;   // a future, done when the handshake is, with the transport
         PyObject* server_hostname = Py_None;
         PyObject* handshake_timeout = nullptr;  // seconds
         PyObject* shutdown_timeout = nullptr;
@@ -97,6 +97,7 @@ class SslTransport : public aio::Runnable, public Sink {
     py::Ref write_eof();
     py::Ref can_write_eof() { return py::Ref::borrow(Py_False); }
     py::Ref get_loop() { return loop_ ? loop_ : py::Ref::none(); }
+    py::Ref get_sslcontext() { return sslcontext_ ? sslcontext_ : py::Ref::none(); }
     py::Ref get_protocol_paused() { return py::Ref::borrow(held_back_ ? Py_True : Py_False); }
     py::Ref repr();
 
@@ -141,7 +142,7 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool learn(PyObject* protocol);
     [[nodiscard]] bool start_timer(PyObject* seconds);
     void stop_timer();
-    void wake(PyObject* error);
+    void wake(Name method, PyObject* value);
 
     [[nodiscard]] bool receive(const char* data, size_t size);
     [[nodiscard]] bool advance();
