@@ -212,7 +212,7 @@ Ref Loop::suspend() {
 }
 
 Ref Loop::resume() {
-    if (!guarded([this] { ev_resume(ev_), settle(); })) return {};
+    if (!guarded([this] { postponed_.settle(), ev_resume(ev_), settle(); })) return {};
     return Ref::none();
 }
 

@@ -12,6 +12,7 @@
 #include "ev/descriptors.hpp"
 #include "ev/interrupt.hpp"
 #include "ev/pause.hpp"
+#include "ev/postponed.hpp"
 #include "ev/rush.hpp"
 #include "ev/state.hpp"
 #include "ev/wakeup.hpp"
@@ -63,6 +64,8 @@ class Loop {
     struct ev_loop* ev() const { return ev_; }
     State& state() const { return *state_; }
     Descriptors& descriptors() { return descriptors_; }
+    Postponed& postponed() { return postponed_; }
+    bool rushes() const { return rush_.on(); }
     PyObject* object() { return py::object_of(this); }
     bool running() const { return runs_ > 0; }
     bool closed() const { return !ev_; }
@@ -139,13 +142,16 @@ class Loop {
         wakeup_.note_other();
         if (ev_) wake();
     }
-    // While one lives, Python's signals end the polls: cheaper than for each run() anew.
+    // While one lives, Python's signals end the polls, and a rush may go on: cheaper than for each
+    // run() anew.
     class Session {
      public:
         explicit Session(Loop* loop) : loop_(loop) { ++loop_->sessions_; }
         Session(const Session&) = delete;
         ~Session() {
-            if (--loop_->sessions_ == 0) loop_->interrupt_.leave();
+            if (--loop_->sessions_ != 0) return;
+            loop_->rush_.end();
+            loop_->interrupt_.leave();
         }
 
      private:
@@ -278,6 +284,7 @@ class Loop {
     Interrupt interrupt_;
     Pause pause_;
     Rush rush_;
+    Postponed postponed_;
     Wakeup wakeup_;
     ev_async wake_ = {};
     ev_fork rebuilt_ = {};

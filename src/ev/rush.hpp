@@ -14,7 +14,7 @@ namespace pyev::ev {
 class Rush {
  public:
     void init(struct ev_loop* loop);
-    bool on() { return ev_is_active(&idle_); }
+    bool on() const { return ev_is_active(&idle_); }
     // Just before a poll: whether there is a rush, which may be only where it is `allowed`.
     bool continues(bool allowed) {
         if (allowed) return on() || begins();

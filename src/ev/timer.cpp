@@ -30,6 +30,10 @@ bool Timer::begin() {
 }
 
 Ref Timer::reset() {
+    if (is_active() && own_loop()->rushes() && ev_.repeat > 0 && !is_pending() &&
+        own_loop()->postponed().add(this))
+        return Ref::none();
+    forget_postponed();
     allow_for_time();
     if (is_active()) {
         ev_timer_again(owner()->ev(), &ev_);
@@ -53,12 +57,15 @@ Ref Timer::get_repeat() { return Ref::steal(PyFloat_FromDouble(ev_.repeat)); }
 bool Timer::set_repeat(PyObject* object) {
     double repeat;
     if (!to_repeat(object, repeat) || !enter()) return false;
+    own_loop()->postponed().settle();  // each with the value it was pushed back by
     ev_.repeat = repeat;
     return true;
 }
 
 Ref Timer::get_remaining() {
-    return Ref::steal(PyFloat_FromDouble(ev_timer_remaining(owner()->ev(), &ev_)));
+    double remaining = ev_timer_remaining(own_loop()->ev(), &ev_);
+    if (postponed_) remaining += due_ - ev_.at;
+    return Ref::steal(PyFloat_FromDouble(remaining));
 }
 
 static PyMethodDef methods[] = {

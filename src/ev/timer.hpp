@@ -17,12 +17,25 @@ class Timer : public WatcherOf<Timer, ev_timer, ev_timer_start, ev_timer_stop> {
 
     bool configure(PyObject* const* lead);
     bool begin();
+    void end() {
+        forget_postponed();
+        WatcherOf::end();
+    }
     py::Ref describe();
 
     py::Ref reset();
     py::Ref get_repeat();
     bool set_repeat(PyObject* repeat);
     py::Ref get_remaining();
+
+ private:
+    friend class Postponed;
+    void forget_postponed() {
+        if (postponed_) own_loop()->postponed().remove(this);
+    }
+
+    size_t postponed_ = 0;  // its place among them, from 1
+    double due_ = 0;        // then, on the monotonic clock
 };
 
 }  // namespace pyev::ev

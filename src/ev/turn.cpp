@@ -44,7 +44,6 @@ bool Loop::run(int flags, int* remaining) {
     Session session(this);
     ++runs_;
     int active = ev_run(ev_, flags);
-    rush_.end();
     --runs_;
     if (remaining) *remaining = active;
     return frame.finish();
@@ -89,6 +88,7 @@ void Loop::on_invoke(struct ev_loop* ev) { static_cast<Loop*>(ev_userdata(ev))->
 
 void Loop::invoke_pending() {
     rush_.polled();
+    postponed_.polled();
     // What ends start() now leaves the pending events for the next one.
     if (int number = std::exchange(system_error_, 0)) {
         (void)py::raise_errno(number);
@@ -109,9 +109,10 @@ void Loop::invoke_pending() {
 #endif
 }
 
-// Where nobody can tell that a poll which finds nothing is followed by another, which waits.
+// Where nobody can tell that a poll which finds nothing is followed by another, which waits. A
+// driver has a turn of its own for each, and takes another.
 bool Loop::may_rush() const {
-    return frame_->wait && !frame_->once && !each_turn_ && !callback_ && timeout_interval_ == 0 &&
+    return (!frame_->once || driver_) && !each_turn_ && !callback_ && timeout_interval_ == 0 &&
            pause_.get() == 0;
 }
 
@@ -120,7 +121,8 @@ bool Loop::may_rush() const {
 void Loop::before_poll() {
     if (frame_->wait && pause_.due()) pause_.sleep(watchers_);
     bool waits =
-        !rush_.continues(may_rush()) && frame_->wait && !(sent_ && ev_async_pending(sent_));
+        frame_->wait && !rush_.continues(may_rush()) && !(sent_ && ev_async_pending(sent_));
+    if (!rush_.on()) postponed_.settle();
     if (waits && owner_ == state_->main_thread) {
         if (!interrupt_.open(ev_, descriptors_)) return fail();
         if (interrupt_.is_open()) interrupt_.enter(*state_);
@@ -266,6 +268,7 @@ bool Loop::create(unsigned flags) {
     descriptors_.init(ev_, hint);
     pause_.init(ev_);
     rush_.init(ev_);
+    postponed_.init(ev_);
     ev_set_invoke_pending_cb(ev_, on_invoke);
     ev_set_loop_release_cb(ev_, on_release, on_acquire);
     pid_ = getpid();

@@ -237,3 +237,248 @@ def test_a_child_of_a_fork_works_on(loop, burst):
             os._exit(status)
     assert status == 0
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# Timers that are pushed back, of which libev hears later.
+
+
+@pytest.fixture
+def busy(loop, pair):
+    """Have `work` called in every turn until it returns something true."""
+    started = []
+
+    def busy(work):
+        def callback(watcher, revents):
+            if work():
+                pair[0].recv(1)
+                watcher.stop()
+
+        pair[1].send(b"x")
+        watcher = loop.io(pair[0].fileno(), pyev.EV_READ, callback)
+        watcher.start()
+        started.append(watcher)
+
+    yield busy
+    for watcher in started:
+        watcher.stop()
+
+
+def pushing_back(loop, timer, seconds):
+    """Push it back in every turn, for so long."""
+    end = loop.now() + seconds
+
+    def work():
+        timer.reset()
+        assert timer.active and not timer.pending
+        assert abs(timer.remaining - timer.repeat) < 1e-6
+        return loop.now() >= end
+
+    return work
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("priority", [-2, 0, 2])
+def test_a_timer_pushed_back_is_due_later(loop, busy, priority):
+    """Also when the time that it was due at first comes in the rush; it holds the loop running."""
+    fired = []
+
+    def callback(watcher, revents):
+        fired.append(loop.now() - reset_at)
+        watcher.stop()
+
+    timer = loop.timer(0.0, 0.03, callback, None, priority)
+    push_back = pushing_back(loop, timer, 0.1)
+    reset_at = 0.0
+
+    def work():
+        nonlocal reset_at
+        reset_at = loop.now()
+        return push_back()
+
+    timer.reset()
+    busy(work)
+    loop.start()
+    assert fired and min(fired) >= 0.03 - 1e-6
+    assert loop.pending == 0
+
+
+@pytest.mark.every_backend
+def test_a_timer_pushed_back_goes_on_as_it_does_without(loop, busy):
+    """At its interval from the time it was due, before a later one and after an earlier one."""
+    order = []
+
+    def note(name, stop):
+        def callback(watcher, revents):
+            order.append(name)
+            if stop:
+                watcher.stop()
+
+        return callback
+
+    pushed = loop.timer(0.0, 0.05, note("pushed", False))
+    early = loop.timer(0.0, 0.02, note("early", True))
+    late = loop.timer(0.0, 0.08, note("late", True))
+    end = loop.timer(0.12, 0.0, lambda watcher, revents: loop.stop())
+    left = TURNS
+
+    def work():
+        nonlocal left
+        for timer in late, pushed, early:
+            timer.reset()
+        left -= 1
+        if not left:
+            order.clear()  # of what a slow machine has brought
+            end.start()
+        return not left
+
+    for timer in pushed, early, late:
+        timer.reset()
+    busy(work)
+    loop.start()
+    pushed.stop()
+    assert order == ["early", "pushed", "late", "pushed"]
+
+
+@pytest.mark.parametrize("how", ["stop", "drop", "again", "repeat", "close"])
+def test_a_timer_pushed_back_and_then(loop, busy, how):
+    """... stopped, dropped, started anew, given another interval, its loop closed."""
+    fired = []
+
+    def callback(watcher, revents):
+        fired.append(loop.now())
+        watcher.stop()
+
+    timers = [loop.timer(0.0, 0.02, callback) for _ in range(5)]
+    for timer in timers:
+        timer.reset()
+    left = TURNS
+    reset_at = 0.0
+
+    def work():
+        nonlocal left, reset_at
+        for timer in timers:
+            timer.reset()
+        reset_at = loop.now()
+        left -= 1
+        if left:
+            return False
+        fired.clear()  # of what a slow machine has brought
+        if how == "stop":
+            for timer in timers[1:4]:
+                timer.stop()
+                assert not timer.active
+        elif how == "drop":
+            with pytest.warns(ResourceWarning, match="Timer"):
+                del timers[1], timer
+        elif how == "again":
+            timers[2].stop()
+            timers[2].set(0.5, 0.0)
+            timers[2].start()
+            assert abs(timers[2].remaining - 0.5) < 0.1
+        elif how == "repeat":
+            timers[2].repeat = 0.0
+            assert abs(timers[2].remaining - 0.02) < 1e-6
+        else:
+            loop.stop()
+        return True
+
+    busy(work)
+    loop.start()
+    if how == "close":
+        loop.close()
+        assert not any(timer.active for timer in timers) and not fired
+        return
+    expected = {"stop": 2, "drop": 4}.get(how, 5)
+    assert len(fired) == expected
+    assert all(time - reset_at >= 0.02 - 1e-6 for time in fired)
+    assert (fired[-1] - reset_at >= 0.5 - 0.1) == (how == "again")
+
+
+def test_a_timer_pushed_back_is_suspended(loop, busy):
+    """Time that goes by meanwhile does not count."""
+    timer = loop.timer(0.0, 0.05, lambda watcher, revents: watcher.stop())
+    timer.reset()
+    left = TURNS
+
+    def work():
+        nonlocal left
+        timer.reset()
+        left -= 1
+        if not left:
+            loop.suspend()
+            time.sleep(0.1)
+            loop.resume()
+            assert abs(timer.remaining - 0.05) < 0.04
+        return not left
+
+    busy(work)
+    loop.start()
+
+
+def test_an_event_fed_to_a_timer_pushed_back(loop, busy):
+    seen = []
+    timer = loop.timer(0.0, 0.02, lambda watcher, revents: seen.append(watcher.remaining))
+    timer.reset()
+    left = TURNS
+
+    def work():
+        nonlocal left
+        timer.reset()
+        left -= 1
+        if not left:
+            seen.clear()  # of what a slow machine has brought
+            timer.feed(pyev.EV_TIMER)
+            timer.repeat = 0.02
+            assert timer.pending
+            loop.stop()
+        return not left
+
+    busy(work)
+    loop.start()
+    assert len(seen) == 1 and abs(seen[0] - 0.02) < 0.015
+    timer.stop()
+
+
+def test_a_timer_is_pushed_back_before_an_exception(loop, busy):
+    """Or before stop(): it is due as it was told, in the next start()."""
+    timer = loop.timer(0.0, 0.05, lambda watcher, revents: watcher.stop())
+    timer.reset()
+    loop.debug = True
+    left = TURNS
+
+    def work():
+        nonlocal left
+        timer.reset()
+        left -= 1
+        if not left:
+            raise ArithmeticError
+        return False
+
+    busy(work)
+    with pytest.raises(ArithmeticError):
+        loop.start()
+    assert 0.0 < timer.remaining <= 0.05 + 1e-6
+
+
+@pytest.mark.every_backend
+def test_the_time_that_a_timer_had_before_ends_no_wait(loop, busy):
+    timer = loop.timer(0.0, 0.03, lambda watcher, revents: watcher.stop())
+
+    def polls_after_the_rush():
+        last = []
+
+        def work():
+            timer.reset()
+            last.append(loop.iteration)
+            return loop.now() - began > 0.01
+
+        timer.repeat = 0.03
+        timer.reset()
+        timer.repeat = 0.06
+        began = loop.now()
+        busy(work)
+        loop.start()
+        return loop.iteration - last[-1]
+
+    # The rush's last, and one that waits. libev may wake a little early, but not each time.
+    assert min(polls_after_the_rush() for _ in range(20)) <= 2

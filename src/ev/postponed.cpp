@@ -1,0 +1,56 @@
+// Timers that were pushed back in a rush.
+#include "ev/postponed.hpp"
+
+#include <algorithm>
+
+#include "ev/timer.hpp"
+
+namespace pyev::ev {
+
+// libev tells no time of its monotonic clock but through a timer's.
+double Postponed::now(Timer* timer) const {
+    return timer->ev_.at - ev_timer_remaining(loop_, &timer->ev_);
+}
+
+bool Postponed::add(Timer* timer) {
+    if (!timer->postponed_) {
+        if (!timers_.push(timer)) {
+            PyErr_Clear();
+            return false;
+        }
+        timer->postponed_ = timers_.size();
+        first_ = std::min(first_, timer->ev_.at);
+    }
+    timer->due_ = now(timer) + timer->ev_.repeat;
+    return true;
+}
+
+void Postponed::remove(Timer* timer) {
+    size_t place = std::exchange(timer->postponed_, 0);
+    Timer* last = timers_[timers_.size() - 1];
+    timers_.remove_last();
+    if (last == timer) return;
+    timers_[place - 1] = last;
+    last->postponed_ = place;
+}
+
+void Postponed::check() {
+    if (first_ < now(timers_[0])) settle_all(true);
+}
+
+void Postponed::settle_all(bool drop_pending) {
+    for (Timer* timer : timers_) {
+        ev_timer* ev = &timer->ev_;
+        double after = timer->due_ - now(timer);
+        timer->postponed_ = 0;
+        int revents = ev_clear_pending(loop_, ev);
+        ev_timer_stop(loop_, ev);
+        ev_timer_set(ev, after, ev->repeat);
+        ev_timer_start(loop_, ev);
+        if (revents && !drop_pending) ev_feed_event(loop_, ev, revents);
+    }
+    timers_.clear();
+    first_ = std::numeric_limits<double>::infinity();
+}
+
+}  // namespace pyev::ev
