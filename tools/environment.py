@@ -208,16 +208,15 @@ class Environment:
         self.remember(group, wanted)
 
     def install_pyev(self, options: dict[str, str]) -> None:
-        wanted = digest(options)
+        tag = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
+        settings = {"build-dir": f"build/{self.path.name.lstrip('.')}-{tag}"}
+        settings |= {f"cmake.define.{name}": value for name, value in options.items()}
+        settings["install.strip"] = "false"  # reports and profiles name functions
+        wanted = digest(settings)
         if self.fresh("pyev", wanted):
             return
         say(f"building pyev into {self.path.name}")
         began = time.monotonic()
-        tag = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
-        settings = {"build-dir": f"build/{self.path.name.lstrip('.')}-{tag}"}
-        settings |= {f"cmake.define.{name}": value for name, value in options.items()}
-        if options["PYEV_SANITIZE"] == "ON":
-            settings["install.strip"] = "false"  # reports name lines
         self.pip(
             "--no-build-isolation",
             "--no-deps",
@@ -229,9 +228,9 @@ class Environment:
         say(f"built in {time.monotonic() - began:.0f} s")
 
 
-def digest(options: dict[str, str]) -> str:
+def digest(settings: dict[str, str]) -> str:
     """Changes whenever the installed package would."""
-    seen = hashlib.sha256(repr(options).encode())
+    seen = hashlib.sha256(repr(settings).encode())
     files = [ROOT / name for name in ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE")]
     files += [path for folder in ("src", "python") for path in (ROOT / folder).rglob("*")]
     for path in sorted(files):
