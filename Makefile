@@ -9,7 +9,7 @@ bin = .venv/bin
 pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
-.PHONY: help run build dev test fuzz-tls conformance ecosystem lint format asan bench docs clean
+.PHONY: help run build dev test fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
 help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
@@ -21,6 +21,7 @@ help:
 	@echo 'make format   let the formatters have their way'
 	@echo 'make asan     the test suite under AddressSanitizer and UBSan'
 	@echo "make bench    the benchmarks, beside other event loops: ARGS='--suite asyncio --quick'"
+	@echo "make instructions  what operations cost, by callgrind, beside the record: ARGS=--record"
 	@echo 'make docs     the documentation, into site/'
 	@echo 'make build    install what is missing, and pyev itself into .venv'
 	@echo 'make dev      an incremental build for PYTHONPATH, into DEV=directory'
@@ -83,6 +84,10 @@ asan:
 bench:
 	@$(environment) .venv-bench bench --bench
 	@.venv-bench/bin/python bench/run.py $(ARGS)
+
+instructions:
+	@$(environment) .venv test --valgrind
+	@$(bin)/python bench/instructions.py $(ARGS)
 
 docs:
 	@$(environment) .venv docs

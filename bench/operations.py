@@ -5,7 +5,7 @@ A nanosecond is worth something else on every machine; an empty Python function 
 
 As a program this is the worker that bench/run.py starts afresh for every round: it measures
 whichever `pyev` the interpreter imports and prints the samples as JSON. With `--once NAME TURNS`
-it runs one operation and nothing else, for bench/instructions.py to count.
+it takes that many turns of one operation, warm, for bench/instructions.py or other tools to count.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from itertools import repeat
 from typing import Any, NamedTuple
+
+from marks import marked
 
 Run = Callable[[int], None]  # does that many turns of one operation
 
@@ -305,6 +307,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.004, help="length of a sample (0.004)")
     parser.add_argument("--cpu", type=int, help="the core to stay on")
     parser.add_argument("--once", nargs=2, metavar=("NAME", "TURNS"), help="run one, time nothing")
+    parser.add_argument("--marks", metavar="LIBRARY", help="marks.c compiled: callgrind counts")
     arguments = parser.parse_args()
     if arguments.cpu is not None:
         os.sched_setaffinity(0, {arguments.cpu})
@@ -312,7 +315,10 @@ def main() -> None:
         import pyev
 
         gc.disable()
-        BY_NAME[arguments.once[0]].prepare(pyev)(int(arguments.once[1]))
+        name, turns = arguments.once
+        run = BY_NAME[name].prepare(pyev)
+        for count in marked(int(turns), arguments.marks):
+            run(count)
         return
     json.dump(measure(arguments.samples, arguments.seconds), sys.stdout)
 

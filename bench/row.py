@@ -2,7 +2,7 @@
 
 Prints `{"wall": [...], "cpu": [...]}`, sample by sample: units per second of the clock, and of
 processor time with that of children that were waited for. With `--once TURNS` it times nothing, and
-does that many turns for bench/instructions.py to count.
+does that many turns, warm, for bench/instructions.py or other tools to count.
 """
 
 import argparse
@@ -16,17 +16,17 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import loops
 import rows
+from marks import marked
 from rows import Row, Stage
 
 Rates = dict[str, list[float]]
 FREED = 8 << 20
 USEFUL = 65536  # descriptors
-WARM = 32  # turns, before those that are counted
 
 
 def processor_time() -> float:
@@ -79,7 +79,11 @@ def time_plain(work: rows.PlainWork, clock: Clock, samples: int) -> None:
 
 
 def measure(
-    row: Row, stage: Callable[..., Stage], samples: int, seconds: float, once: int
+    row: Row,
+    stage: Callable[..., Stage],
+    samples: int,
+    seconds: float,
+    counted: Iterator[int] | None,
 ) -> Rates:
     clock = Clock(row, seconds)
 
@@ -92,9 +96,9 @@ def measure(
             finish(single(found))
         gc.collect()
         gc.freeze()  # collections go on, but not over what was there before
-        if once:
-            await found(WARM)
-            await found(once)
+        if counted:
+            for turns in counted:
+                await found(turns)
             finish({})
         await time_work(found, clock, samples)
         finish(clock.rates)  # without closing the loop: some cannot
@@ -104,8 +108,9 @@ def measure(
     found = row.prepare(stage(None))
     if row.figure:
         return single(found)
-    if once:
-        found(once)
+    if counted:
+        for turns in counted:
+            found(turns)
         return {}
     time_plain(found, clock, samples)
     return clock.rates
@@ -142,7 +147,8 @@ def main() -> None:
     parser.add_argument("row")
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.05, help="length of a sample (0.05)")
-    parser.add_argument("--once", type=int, default=0, metavar="TURNS", help="and no samples")
+    parser.add_argument("--once", type=int, metavar="TURNS", help="and no samples")
+    parser.add_argument("--marks", metavar="LIBRARY", help="marks.c compiled: callgrind counts")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("."))
     arguments = parser.parse_args()
     raise_limit()
@@ -153,7 +159,8 @@ def main() -> None:
         return Stage(loop, factory, arguments.loop, arguments.folder)
 
     row = rows.load()[arguments.row]
-    finish(measure(row, stage, arguments.samples, arguments.seconds, arguments.once))
+    counted = marked(arguments.once, arguments.marks) if arguments.once else None
+    finish(measure(row, stage, arguments.samples, arguments.seconds, counted))
 
 
 if __name__ == "__main__":

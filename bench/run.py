@@ -26,9 +26,9 @@ import rows
 import suite
 import suite_report
 from launch import Core, Failed
+from progress import progress
 from report import CONTENDERS, ROWS, Results, Row
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 HERE = pathlib.Path(__file__).parent
 EVENTS = 5000  # in a run, at least: short runs, so that some of them nobody disturbs
@@ -223,16 +223,6 @@ class Bench:
                     except Failed as error:
                         self.results.missing[f"operations {peer}".strip()] = str(error)
                     bar.advance(task)
-
-
-def progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description:<32}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-    )
 
 
 def raise_limit(rows: list[Row]) -> None:

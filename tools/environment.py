@@ -1,6 +1,6 @@
 """Makes a virtual environment with what a make word needs, and pyev itself built into it.
 
-    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--bench] [--testsuite]
+    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--bench] [--testsuite] [--valgrind]
 
 A GROUP is a dependency group of pyproject.toml. `--bench` adds what pyev is measured beside, each
 where it exists for this interpreter. What only a system package can give (a compiler, headers) is
@@ -86,7 +86,7 @@ def has_testsuite() -> bool:
         return False
 
 
-def missing_packages(*, build: bool, testsuite: bool) -> list[str]:
+def missing_packages(*, build: bool, testsuite: bool, valgrind: bool) -> list[str]:
     """The Debian packages that would give what this machine lacks."""
     python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     needs = [(f"{python}-venv", importlib.util.find_spec("ensurepip") is not None)]
@@ -102,6 +102,9 @@ def missing_packages(*, build: bool, testsuite: bool) -> list[str]:
             (f"lib{python}-testsuite", has_testsuite()),
             ("netbase", Path("/etc/services").is_file()),  # a test connects to "http"
         ]
+    if valgrind:
+        found = shutil.which("valgrind") is not None and has_header("valgrind/callgrind.h")
+        needs.append(("valgrind", found))
     return [package for package, found in needs if not found]
 
 
@@ -259,10 +262,13 @@ def main() -> None:
     parser.add_argument("--sanitize", action="store_true", help="with the sanitizers")
     parser.add_argument("--bench", action="store_true", help="with what pyev is measured beside")
     parser.add_argument("--testsuite", action="store_true", help="and CPython's own tests")
+    parser.add_argument("--valgrind", action="store_true", help="and valgrind")
     arguments = parser.parse_args()
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    packages = missing_packages(build=not arguments.no_pyev, testsuite=arguments.testsuite)
+    packages = missing_packages(
+        build=not arguments.no_pyev, testsuite=arguments.testsuite, valgrind=arguments.valgrind
+    )
     wishes = missing_wishes() if arguments.bench else []
     if (packages or wishes) and INSTALLED not in os.environ:
         install_packages(packages, wishes)
