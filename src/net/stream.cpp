@@ -17,16 +17,16 @@ using py::Ref;
 // than to make an object of a size that it may not have.
 static constexpr uint32_t kGuessed = 8 * 1024;
 
-// So much is sent in a turn, and read. The rest goes on in the next one, as if the kernel had
+// So much is sent in a turn. The rest goes on in the next one, as if the kernel had
 // refused it: a sender that is stopped here leaves what it sent in the processor's cache until it
 // is read, and leaves the others their turn. Between two ends of one loop, GiB/s by the size of the
 // pieces: 64 KiB 5.8, 128 KiB 7.5, 256 KiB 8.5, 512 KiB 9; of more, 4 to 9.5, as it happens.
 static constexpr uint32_t kPerTurn = 512 * 1024;
 
-// In debug mode, coroutines tell where they were made: the reader stays asyncio's.
 // A sink makes records of what it sends, so that the bytes pass through the cache more often.
 static constexpr size_t kSunkPerTurn = 128 * 1024;
 
+// In debug mode, coroutines tell where they were made: the reader stays asyncio's.
 bool Stream::open(const Parts& parts) {
     if (!learn(parts.protocol)) return false;
     if (feeds_ && !parts.loop->debug() && !state()->streams.adopt(parts.protocol)) return false;
@@ -43,6 +43,7 @@ bool Stream::learn(PyObject* protocol) {
 }
 
 Ref Stream::set_protocol(PyObject* protocol) {
+    expected_ = 0;
     return learn(protocol) ? Transport::set_protocol(protocol) : Ref();
 }
 
@@ -61,19 +62,24 @@ bool Stream::receive() {
 
 // Much goes straight into an object as large as what came last: most messages are like the ones
 // before. What comes beyond that goes to the loop's buffer, and is copied.
+// More than asyncio reads at once comes only to who was given as much just before, and did not
+// pause: others bound what they hold by pausing when they have so much. Then it is more than is
+// sent in a turn, so that a reader that fell behind finds its bytes in the cache again.
 Ref Stream::read_bytes(ssize_t& size) {
+    constexpr uint32_t kAsMuch = aio::LoopBase::kReadSize;
     char* buffer = loop()->read_buffer();
     if (!buffer) return {};
     if (expected_ < kGuessed) {
         size = device().read(fd(), buffer, aio::LoopBase::kReadSize);
         return size > 0 ? Ref::steal(PyBytes_FromStringAndSize(buffer, size)) : Ref::none();
     }
+    if (take_resumed()) expected_ = std::min(expected_, kAsMuch - 1);
     ssize_t guess = expected_;
     PyObject* bytes = PyBytes_FromStringAndSize(nullptr, guess);
     if (!bytes) return {};
     iovec vectors[] = {
         {PyBytes_AS_STRING(bytes), expected_},
-        {buffer, std::min<size_t>(aio::LoopBase::kReadSize, kPerTurn - expected_)},
+        {buffer, expected_ < kAsMuch ? kAsMuch - expected_ : kAsMuch},
     };
     size = readv(fd(), vectors, 2);
     int number = errno;
@@ -88,7 +94,7 @@ bool Stream::read_data() {
     ssize_t size = 0;
     Ref data = read_bytes(size);
     if (data && size <= 0) return read_nothing(size);
-    expected_ = static_cast<uint32_t>(size);
+    expected_ = std::min(static_cast<uint32_t>(size), kPerTurn);
     return (data && call_protocol(Name::data_received, data.get())) || data_failed();
 }
 

@@ -171,6 +171,39 @@ async def test_no_more_after(connect, net, make, how):
         await protocol.until(lambda: protocol.calls.count("data") == 2)
 
 
+AT_ONCE = 1 << 18  # bytes: what asyncio reads at once, by which others bound what they hold
+
+
+async def test_who_pauses_gets_little_more(net):
+    """Than it wanted: one read at most, and no larger one than asyncio's, whatever came before."""
+
+    class Holding(Recorder):
+        held = 0
+
+        def data_received(self, data):
+            super().data_received(data)
+            self.held += len(data)
+            if self.held >= AT_ONCE:
+                self.transport.pause_reading()
+
+    protocol, peer = await net.connect("tcp", Holding())
+    data = some_bytes(1 << 20) * 24
+    sending = asyncio.ensure_future(peer.send(data))
+    held = []
+    while len(protocol.data) < len(data):
+        await protocol.until(
+            lambda: not protocol.transport.is_reading() or len(protocol.data) == len(data)
+        )
+        await net.turn(3)  # more comes
+        held.append(protocol.held)
+        protocol.held = 0
+        protocol.transport.resume_reading()
+    await sending
+    assert protocol.data == data
+    assert len(held) > len(data) // AT_ONCE // 3
+    assert max(held) < 2 * AT_ONCE
+
+
 async def test_paused_and_resumed_in_each_callback(connect, net):
     class Flapping(Recorder):
         def data_received(self, data):
