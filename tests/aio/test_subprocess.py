@@ -307,6 +307,9 @@ def test_failing_spawns_leave_nothing(aloop, args, options, error):
     aloop.run_until_complete(main())
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11, 7), reason="subprocess leaves pipes open itself, in early 3.11"
+)
 def test_spawns_without_descriptors_leave_nothing(aloop):
     """Pipe by pipe: OSError, until there are enough."""
 

@@ -39,7 +39,7 @@ def program(net):
             await process.communicate()
             # asyncio of some Pythons waits in a thread, which is about to end.
             for thread in threading.enumerate():
-                if thread.name.startswith("asyncio-waitpid"):
+                if "waitpid" in thread.name:
                     thread.join()
 
     return start
