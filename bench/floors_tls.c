@@ -1,12 +1,13 @@
 /* The TLS rows of asyncio's table in C: both ends in one thread on epoll, on OpenSSL directly, by
    its own BIOs on the sockets and with its read-ahead on. What a loop can come near to.
 
-   floors_tls echo|bulk|gathered|handshake SIZE FOLDER SAMPLES SECONDS
+   floors_tls echo|bulk|gathered|handshake|idle SIZE FOLDER SAMPLES SECONDS
 
    echo: round trips, on ten connections with one message under way on each. bulk: MiB in writes of
    that size, on one. gathered: the same, but the records of a write leave in one send and come in
    large pieces. handshake: connections, each aborted by its client once both ends have made it, one
-   after the other. The certificate is the rows', and so are the ciphers: OpenSSL's first choice. */
+   after the other. idle: so many connections, in MiB of memory that both ends take when they have
+   given back their buffers. The certificate is the rows', and so are the ciphers: OpenSSL's first choice. */
 
 #define _GNU_SOURCE
 #include "floor.h"
@@ -21,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CONNECTIONS = 10, EVENTS = 64, ROOM = 256 * 1024, MIB = 1 << 20, GATHERED = 70 * 1024 };
+enum { CONNECTIONS = 10, MOST = 1000, EVENTS = 64, ROOM = 256 * 1024, MIB = 1 << 20, GATHERED = 70 * 1024 };
 
 struct end {
     int fd;
@@ -31,9 +32,9 @@ struct end {
     long left;
 };
 
-static struct end ends[2 * CONNECTIONS], listener;
+static struct end ends[2 * MOST], listener;
 static int poller;
-static int gathers;
+static int gathers, idles;
 static int running; /* echo: clients that are not done */
 static long left;   /* bulk: bytes that have not come; handshake: connections that have not gone */
 static size_t size;
@@ -56,6 +57,7 @@ static void make_contexts(const char *folder) {
         if (!context) fail("SSL_CTX_new");
         SSL_CTX_set_read_ahead(context, 1);
         SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE);
+        if (idles) SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
         if (gathers) SSL_CTX_set_default_read_buffer_len(context, GATHERED);
     }
     if (SSL_CTX_use_certificate_chain_file(contexts[0], certificate) != 1 ||
@@ -205,8 +207,8 @@ static void turn(void (*ready)(struct end *, uint32_t)) {
     for (int i = 0; i < count; i++) ready(events[i].data.ptr, events[i].events);
 }
 
-static void connect_all(int count, uint32_t events) {
-    for (int i = 0; i < count; i++) {
+static void connect_all(int from, int to, uint32_t events) {
+    for (int i = from; i < to; i++) {
         struct end *server = &ends[2 * i], *client = &ends[2 * i + 1];
         begin(client, connect_client(), 1, EPOLLIN | events);
         begin(server, accept_client(), 0, EPOLLIN);
@@ -238,6 +240,30 @@ static void handshakes(long turns) {
     while (left) turn(handshake_ready);
 }
 
+/* MiB that are this process's alone. */
+static double resident(void) {
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    char line[256];
+    long size = 0;
+    if (!file) die("smaps_rollup");
+    while (fgets(line, sizeof line, file)) sscanf(line, "Anonymous: %ld", &size);
+    fclose(file);
+    return (double)size / 1024;
+}
+
+static int idle(int count) {
+    int warm = count / 10;
+    connect_all(0, warm, 0);
+    double before = resident();
+    connect_all(warm, warm + count, 0);
+    for (int i = 0; i < warm + count; i++) get(&ends[2 * i + 1]); /* session tickets */
+    double rate = count / (resident() - before);
+    printf("{");
+    show("wall", &rate, 1, ", ");
+    show("cpu", &rate, 1, "}\n");
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc != 6) return fprintf(stderr, "floors_tls WHAT SIZE FOLDER SAMPLES SECONDS\n"), 2;
     int samples = atoi(argv[4]);
@@ -247,6 +273,7 @@ int main(int argc, char **argv) {
     if (size < 1 || size > 64 * 1024) return 2;
     memset(message, 'x', size);
     gathers = !strcmp(argv[1], "gathered");
+    idles = !strcmp(argv[1], "idle");
     make_contexts(argv[3]);
     poller = epoll_create1(0);
     address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -255,13 +282,14 @@ int main(int argc, char **argv) {
         listen(listener.fd, CONNECTIONS) || getsockname(listener.fd, (struct sockaddr *)&address, &length))
         die("listen");
     if (!strcmp(argv[1], "echo")) {
-        connect_all(CONNECTIONS, 0);
+        connect_all(0, CONNECTIONS, 0);
         return measure(echo, CONNECTIONS, samples, seconds);
     }
     if (gathers || !strcmp(argv[1], "bulk")) {
-        connect_all(1, EPOLLOUT);
+        connect_all(0, 1, EPOLLOUT);
         return measure(bulk, (double)size / MIB, samples, seconds);
     }
+    if (idles) return size > MOST * 9 / 10 ? 2 : idle((int)size);
     watch(&listener, EPOLLIN);
     return measure(handshakes, 1, samples, seconds);
 }

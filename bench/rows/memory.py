@@ -46,6 +46,6 @@ async def idle_tcp(stage: Stage) -> float:
     return 2 * await per_mib(stage, 2000)
 
 
-@row("idle TLS pairs", figure=True, unit="/MiB")
+@row("idle TLS pairs", figure=True, unit="/MiB", floor=("floors_tls", "idle", "200"))
 async def idle_tls(stage: Stage) -> float:
     return await per_mib(stage, 200, tls=contexts(stage))
