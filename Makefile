@@ -9,7 +9,7 @@ bin = .venv/bin
 pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
-.PHONY: help run build dev test fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
+.PHONY: help run build wheel dev test fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
 help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
@@ -23,6 +23,7 @@ help:
 	@echo "make bench    the benchmarks, beside other event loops: ARGS='--suite asyncio --quick'"
 	@echo "make instructions  what operations cost, by callgrind, beside the record: ARGS=--record"
 	@echo 'make docs     the documentation, into site/'
+	@echo 'make wheel    the wheel to install elsewhere, with libev in it, tried; into dist/'
 	@echo 'make build    install what is missing, and pyev itself into .venv'
 	@echo 'make dev      an incremental build for PYTHONPATH, into DEV=directory'
 	@echo 'make clean    remove everything that make has made'
@@ -35,6 +36,10 @@ run:
 
 build:
 	@$(environment) .venv
+
+wheel:
+	@$(environment) .venv wheel
+	@$(bin)/python tools/wheel.py $(ARGS)
 
 dev:
 	@PYTHON=$(PYTHON) tools/dev-build $(DEV)

@@ -234,7 +234,8 @@ class Environment:
 def digest(settings: dict[str, str]) -> str:
     """Changes whenever the installed package would."""
     seen = hashlib.sha256(repr(settings).encode())
-    files = [ROOT / name for name in ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE")]
+    names = ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE", "LICENSE.libev")
+    files = [ROOT / name for name in names]
     files += [path for folder in ("src", "python") for path in (ROOT / folder).rglob("*")]
     for path in sorted(files):
         if path.is_file() and path.suffix != ".pyc":
