@@ -194,6 +194,16 @@ def test_a_system_call_more_fails_and_is_named(instructions: Any) -> None:
     assert "+1 read, a system call: 1 before, 2 now" in said
 
 
+def test_what_was_too_small_for_the_record_has_not_grown(
+    instructions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instructions, "PART", 0.34)  # of 200, and of 3: libev has more, make less
+    status, said = Checked(instructions).row(reads=2)
+    assert status == 1
+    assert "+1 read" in said
+    assert "make" not in said.partition("is worse")[2].partition("WORSE")[0]
+
+
 def test_a_gain_asks_to_be_recorded(instructions: Any) -> None:
     status, said = Checked(instructions).row(make=50)
     assert status == 0
