@@ -49,6 +49,7 @@ def test_nothing_grows(script: str, backend: str) -> None:
     )
     if result.stdout.strip() == "not here":
         pytest.skip(f"no {backend} here")
+    print(f"\n{script} {backend}\n{result.stderr}")  # the figures: pytest -s
     if result.returncode or result.stdout.strip() != "ok":
         pytest.fail(f"exit status {result.returncode}\n{result.stderr}", pytrace=False)
 
