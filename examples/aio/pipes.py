@@ -44,7 +44,8 @@ class Died(Exception):
 class Pool:
     """Each question goes to a worker that has none, as soon as there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
         self.free: asyncio.Queue[Process] = asyncio.Queue()
         self.all: set[Process] = set()
 
@@ -63,7 +64,7 @@ class Pool:
             await worker.stdin.drain()
         answer = b""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 answer = await worker.stdout.readline()
         except TimeoutError:
             worker.kill()
@@ -87,9 +88,9 @@ class Pool:
 
 
 @asynccontextmanager
-async def workers(count: int) -> AsyncIterator[Pool]:
+async def workers(count: int, patience: float) -> AsyncIterator[Pool]:
     """Works meanwhile; a worker that does not end then is killed."""
-    pool = Pool()
+    pool = Pool(patience)
     try:
         for _ in range(count):
             await pool.start()
@@ -97,7 +98,7 @@ async def workers(count: int) -> AsyncIterator[Pool]:
     finally:
         for worker in list(pool.all):
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(pool.patience):
                     await pool.bury(worker)
             except TimeoutError:
                 worker.kill()
@@ -111,7 +112,7 @@ async def show(pool: Pool, question: str) -> None:
         print(f"{question}: a worker died of it: {died}", flush=True)
 
 
-async def serve(count: int) -> None:
+async def serve(count: int, patience: float) -> None:
     """Standard input is a pipe, a terminal or a socket; a file has no need to be waited for."""
     loop = asyncio.get_running_loop()
     questions = asyncio.StreamReader()
@@ -119,7 +120,7 @@ async def serve(count: int) -> None:
         lambda: asyncio.StreamReaderProtocol(questions), sys.stdin
     )
     try:
-        async with workers(count) as pool, asyncio.TaskGroup() as group:
+        async with workers(count, patience) as pool, asyncio.TaskGroup() as group:
             slots = asyncio.Semaphore(2 * count)  # No more is read than can be worked at.
 
             async def work(question: str) -> None:
@@ -133,8 +134,8 @@ async def serve(count: int) -> None:
         transport.close()
 
 
-async def demonstrate() -> None:
-    async with workers(3) as pool:
+async def demonstrate(patience: float) -> None:
+    async with workers(3, patience) as pool:
         numbers = [10**12 + 39, 2**40 - 1, *range(90, 99)]
         began = list(pool.all)
         answers = await asyncio.gather(*(pool.ask(str(number)) for number in numbers))
@@ -153,9 +154,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--serve", type=int, metavar="WORKERS", help="ask standard input")
-    count: int | None = parser.parse_args().serve
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE, metavar="SECONDS", help="for an answer (5)"
+    )
+    options = parser.parse_args()
+    count: int | None = options.serve
+    patience: float = options.patience
     try:
-        pyev.run(demonstrate() if count is None else serve(count))
+        pyev.run(demonstrate(patience) if count is None else serve(count, patience))
     except KeyboardInterrupt:
         return 130
     return 0
