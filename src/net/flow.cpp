@@ -25,7 +25,6 @@ Ref Flow::pause_reading() {
 Ref Flow::resume_reading() {
     if (closing_ || !paused_) return Ref::none();
     paused_ = false;
-    resumed_ = true;
     watch(watched() | EV_READ);
     note("resumes reading");
     return Ref::none();

@@ -6,8 +6,6 @@
 
 #include <Python.h>
 
-#include <utility>
-
 #include "net/transport.hpp"
 
 namespace pyev::net {
@@ -35,8 +33,6 @@ class Flow : public Transport {
     using Transport::Transport;
 
     bool reading() const { return !closing_ && !paused_; }
-    // Whether resume_reading() was called since this was last asked.
-    bool take_resumed() { return std::exchange(resumed_, false); }
     // The kernel has refused something: what is written waits for EV_WRITE.
     bool blocked() const { return watched() & EV_WRITE; }
     size_t high() const { return high_; }
@@ -56,7 +52,6 @@ class Flow : public Transport {
 
     size_t high_ = kHigh, low_ = kHigh / 4;  // bytes
     bool paused_ = false;                    // pause_reading()
-    bool resumed_ = false;                   // and read nothing since
     bool protocol_paused_ = false;
 };
 

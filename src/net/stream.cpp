@@ -17,6 +17,8 @@ using py::Ref;
 // than to make an object of a size that it may not have.
 static constexpr uint32_t kGuessed = 8 * 1024;
 
+static constexpr uint32_t kReadSize = aio::LoopBase::kReadSize;
+
 // So much is sent in a turn. The rest goes on in the next one, as if the kernel had
 // refused it: a sender that is stopped here leaves what it sent in the processor's cache until it
 // is read, and leaves the others their turn. Between two ends of one loop, GiB/s by the size of the
@@ -61,27 +63,23 @@ bool Stream::receive() {
 }
 
 // Much goes straight into an object as large as what came last: most messages are like the ones
-// before. What comes beyond that goes to the loop's buffer, and is copied.
-// More than asyncio reads at once comes only to who was given as much just before, and did not
-// pause: others bound what they hold by pausing when they have so much. Then it is more than is
-// sent in a turn, so that a reader that fell behind finds its bytes in the cache again.
+// before. What comes beyond that goes to the loop's buffer, and is copied. No more at once than
+// asyncio reads: there are protocols that bound what they hold by pausing when they have so much.
 Ref Stream::read_bytes(ssize_t& size) {
-    constexpr uint32_t kAsMuch = aio::LoopBase::kReadSize;
     char* buffer = loop()->read_buffer();
     if (!buffer) return {};
     if (expected_ < kGuessed) {
-        size = device().read(fd(), buffer, aio::LoopBase::kReadSize);
+        size = device().read(fd(), buffer, kReadSize);
         return size > 0 ? Ref::steal(PyBytes_FromStringAndSize(buffer, size)) : Ref::none();
     }
-    if (take_resumed()) expected_ = std::min(expected_, kAsMuch - 1);
     ssize_t guess = expected_;
     PyObject* bytes = PyBytes_FromStringAndSize(nullptr, guess);
     if (!bytes) return {};
     iovec vectors[] = {
         {PyBytes_AS_STRING(bytes), expected_},
-        {buffer, expected_ < kAsMuch ? kAsMuch - expected_ : kAsMuch},
+        {buffer, kReadSize - expected_},
     };
-    size = readv(fd(), vectors, 2);
+    size = readv(fd(), vectors, expected_ < kReadSize ? 2 : 1);
     int number = errno;
     if (size != guess) (void)_PyBytes_Resize(&bytes, std::max<ssize_t>(size, 0));
     if (bytes && size > guess)
@@ -90,18 +88,25 @@ Ref Stream::read_bytes(ssize_t& size) {
     return Ref::steal(bytes);
 }
 
+// As often as brings what may be sent in a turn, and then once more, so that a reader that fell
+// behind finds its bytes in the cache again.
 bool Stream::read_data() {
-    ssize_t size = 0;
-    Ref data = read_bytes(size);
-    if (data && size <= 0) return read_nothing(size);
-    expected_ = std::min(static_cast<uint32_t>(size), kPerTurn);
-    return (data && call_protocol(Name::data_received, data.get())) || data_failed();
+    for (uint32_t more = kPerTurn / kReadSize;; --more) {
+        ssize_t size = 0;
+        Ref data = read_bytes(size);
+        if (data && size <= 0) return read_nothing(size);
+        expected_ = static_cast<uint32_t>(size);
+        if (!data || !call_protocol(Name::data_received, data.get())) return data_failed();
+        data = Ref();  // its memory is what the next one is read into
+        if (size < kReadSize || !more || lost_ || !reading() || sink_ || feeds_ || buffered_)
+            return true;
+    }
 }
 
 // A reader gets what is read without a Python frame, unless it is out of the ordinary.
 bool Stream::read_for_reader() {
     char* buffer = loop()->read_buffer();
-    ssize_t size = buffer ? device().read(fd(), buffer, aio::LoopBase::kReadSize) : 0;
+    ssize_t size = buffer ? device().read(fd(), buffer, kReadSize) : 0;
     if (!buffer) return data_failed();
     if (size <= 0) return read_nothing(size);
     Ref protocol = protocol_;
@@ -145,7 +150,7 @@ bool Stream::read_into_protocol() {
 
 bool Stream::read_for_sink() {
     char* buffer = loop()->read_buffer();
-    ssize_t size = buffer ? device().read(fd(), buffer, aio::LoopBase::kReadSize) : 0;
+    ssize_t size = buffer ? device().read(fd(), buffer, kReadSize) : 0;
     if (buffer && size <= 0) return read_nothing(size);
     Ref keep = protocol_;
     py::InContext entered(context_.get());
