@@ -89,7 +89,7 @@ Ref Stream::read_bytes(ssize_t& size) {
 }
 
 // As often as brings what may be sent in a turn, and then once more, so that a reader that fell
-// behind finds its bytes in the cache again.
+// behind finds its bytes in the cache again. The next one comes into the memory of the one before.
 bool Stream::read_data() {
     for (uint32_t more = kPerTurn / kReadSize;; --more) {
         ssize_t size = 0;
@@ -97,7 +97,6 @@ bool Stream::read_data() {
         if (data && size <= 0) return read_nothing(size);
         expected_ = static_cast<uint32_t>(size);
         if (!data || !call_protocol(Name::data_received, data.get())) return data_failed();
-        data = Ref();  // its memory is what the next one is read into
         if (size < kReadSize || !more || lost_ || !reading() || sink_ || feeds_ || buffered_)
             return true;
     }
