@@ -342,7 +342,9 @@ def main() -> None:
     parser.add_argument("-k", default="", help="as pytest's")
     parser.add_argument("--json", type=Path, help="every test's outcome, into this file")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one test")
-    parser.add_argument("--suite-timeout", type=float, default=3600.0, help="seconds for one suite")
+    parser.add_argument(
+        "--suite-timeout", type=float, default=6 * 3600.0, help="seconds for one suite"
+    )
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
     parser.add_argument("--verbose", action="store_true", help="why tests failed on pyev alone")
     options = parser.parse_args()
