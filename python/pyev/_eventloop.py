@@ -680,6 +680,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         except _core.Error as error:
             raise RuntimeError(str(error)) from None
         self._signal_watchers[sig] = watcher
+        self._keep_signals(True)
         # A program may install another handler for a while, as uvicorn's server does, and then put
         # back what Python says was there before: that has to be one that reaches the watcher.
         before = signal.getsignal(sig)
@@ -705,6 +706,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         if before is not None and signal.getsignal(sig) is _feed:
             self._exchange_handler(sig, before)
         watcher.stop()
+        if not self._signal_watchers:
+            self._keep_signals(False)
         return True
 
 

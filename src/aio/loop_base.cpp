@@ -612,6 +612,12 @@ Ref LoopBase::exchange_handler(py::Args args) {
     return ev::exchange_python_handler(signum, slots[1]);
 }
 
+Ref LoopBase::keep_signals(PyObject* object) {
+    bool kept;
+    if (!py::to_bool(object, kept) || !loop()->keep_signals(kept)) return {};
+    return Ref::none();
+}
+
 Ref LoopBase::get_debug() { return Ref::steal(PyBool_FromLong(debug_)); }
 bool LoopBase::set_debug(PyObject* debug) { return py::to_bool(debug, debug_); }
 
@@ -760,6 +766,10 @@ asyncio: loop.getaddrinfo.)"),
 --
 
 signal.signal(), without taking the signal from its watchers.)"),
+    py::onearg<&LoopBase::keep_signals>("_keep_signals", R"(_keep_signals($self, kept, /)
+--
+
+Whether _signalled_elsewhere() hears of each signal that Python has a handler of.)"),
     {nullptr, nullptr, 0, nullptr},
 };
 

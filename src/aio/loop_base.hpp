@@ -121,6 +121,7 @@ class LoopBase : private ev::Driver {
     py::Ref watching(PyObject* fd);
     py::Ref transport_of(PyObject* fd);
     py::Ref exchange_handler(py::Args args);
+    py::Ref keep_signals(PyObject* kept);
 
     py::Ref create_task(py::Args args);
     py::Ref create_future();

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "ev/loop.hpp"
 #include "py/error.hpp"
 
@@ -34,6 +36,7 @@ bool Interrupt::open(struct ev_loop* loop, Descriptors& descriptors) {
     reader_ = ends[0];
     writer_ = ends[1];
     loop_ = loop;
+    previous_ = -1;
     ev_io_init(&io_, readable, reader_, EV_READ);
     ev_set_priority(&io_, EV_MAXPRI);
     io_.data = this;
@@ -49,14 +52,16 @@ void Interrupt::dead(Watch* watch) { static_cast<Interrupt*>(watch->owner)->clos
 
 void Interrupt::close() {
     if (!loop_) return;
-    leave();
+    bool gone = (!inside_ && !kept_) || let_go();
+    inside_ = false;
     if (ev_is_active(&io_)) {
         ev_ref(loop_);
         descriptors_->stop(&watch_);
     }
+    loop_ = nullptr;
+    if (!gone) return;  // their numbers must not become another's
     ::close(reader_);
     ::close(writer_);
-    loop_ = nullptr;
 }
 
 int Interrupt::set(int fd) {
@@ -70,18 +75,25 @@ void Interrupt::enter(State& state) {
     py::ErrorGuard guard;
     int previous = set(writer_);
     if (previous < -1) return;
-    previous_ = previous;
+    if (previous != writer_) previous_ = previous;
     inside_ = true;
 }
 
 void Interrupt::leave() {
-    if (!inside_) return;
+    if (std::exchange(inside_, false) && !kept_) let_go();
+}
+
+void Interrupt::keep(bool kept) { kept_ = kept || (kept_ && loop_ && !inside_ && !let_go()); }
+
+// False: signals still write to the pipe, for only the main thread may change that.
+bool Interrupt::let_go() {
     py::ErrorGuard guard;
-    inside_ = false;
     int ours = set(previous_);
-    if (ours < -1) set(previous_ = -1);            // the other's descriptor is closed by now
-    if (ours >= -1 && ours != writer_) set(ours);  // set meanwhile, to stay
+    if (ours < -1) ours = set(previous_ = -1);  // the other's descriptor is closed by now
+    if (ours < -1) return false;
+    if (ours != writer_) set(ours);  // set meanwhile, to stay
     if (previous_ >= 0) drain(false);
+    return true;
 }
 
 // Empties the pipe; bytes that somebody else waits for go on to them. Each is a signal's number.

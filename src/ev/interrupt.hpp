@@ -3,7 +3,8 @@
 // A signal that arrives just before the poll, or that another thread takes, interrupts no system
 // call. Python's C handler writes a byte to the "wake-up fd" (signal.set_wakeup_fd), so while a
 // loop runs that is a pipe which the loop watches. Whoever had set one before gets it back, and the
-// bytes that were meant for it.
+// bytes that were meant for it. A driver that has to hear of each such signal keeps it set also
+// while the loop does not wait, or run.
 #pragma once
 
 #include <ev.h>
@@ -23,12 +24,15 @@ class Interrupt {
 
     void enter(State& state);
     void leave();
+    // Whether leave() leaves it set, until it is not kept any more.
+    void keep(bool kept);
 
  private:
     static void readable(struct ev_loop*, ev_io* io, int);
     void wait_shortly(struct ev_loop* loop);
     static void dead(Watch* watch);
     int set(int fd);
+    bool let_go();
     void drain(bool tell);
 
     struct ev_loop* loop_ = nullptr;
@@ -41,6 +45,7 @@ class Interrupt {
     int writer_ = -1;
     int previous_ = -1;
     bool inside_ = false;
+    bool kept_ = false;
 };
 
 }  // namespace pyev::ev

@@ -158,6 +158,10 @@ class Loop {
         Loop* loop_;
     };
 
+    // Whether the driver hears of each signal that Python has a handler of, whenever it comes. In
+    // the main thread.
+    [[nodiscard]] bool keep_signals(bool kept);
+
     void after_fork();
     Loop* next() const { return next_; }
 

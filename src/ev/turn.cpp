@@ -173,6 +173,14 @@ void Loop::on_acquire(struct ev_loop* ev) noexcept {
     self->frame_->last = self->frame_->once;
 }
 
+bool Loop::keep_signals(bool kept) {
+    if (kept && !interrupt_.open(ev_, descriptors_)) return false;
+    if (kept && interrupt_.is_open()) interrupt_.enter(*state_);
+    interrupt_.keep(kept);
+    if (!sessions_) interrupt_.leave();
+    return true;
+}
+
 // A Fork watcher of our own: libev invokes those before it makes its kernel objects anew.
 void Loop::on_rebuild(struct ev_loop* ev, ev_fork*, int) {
     static_cast<Loop*>(ev_userdata(ev))->rebuild_ = true;

@@ -1,7 +1,10 @@
 """Signals, and what Python's own handlers raise."""
 
 import asyncio
+import contextlib
+import os
 import signal
+import tempfile
 import threading
 
 import pytest
@@ -104,6 +107,91 @@ def test_another_handler_for_a_while(aloop):
     aloop.run_until_complete(main())
     assert len(other) == 1
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.fixture
+def other():
+    """Who else handles SIGTERM: the signals that it got."""
+    seen = []
+    yield seen
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def turns(loop, seen):
+    """As many turns as it takes until something was seen; none of them waits."""
+    left = 1000
+
+    def turn():
+        nonlocal left
+        left -= 1
+        if seen or not left:
+            loop.stop()
+        else:
+            loop.call_soon(turn)
+
+    loop.call_soon(turn)
+    loop.run_forever()
+
+
+@pytest.mark.parametrize("ran", [False, True], ids=["new", "ran before"])
+@pytest.mark.parametrize("where", ["first turn", "between runs"])
+def test_signals_come_where_the_loop_does_not_wait(aloop, other, where, ran):
+    """Past another handler, too; and somebody else's wake-up fd is back when nobody listens."""
+    seen = []
+    if ran:
+        aloop.run_until_complete(asyncio.sleep(0.001))
+    aloop.add_signal_handler(signal.SIGTERM, seen.append, "ours")
+    signal.signal(signal.SIGTERM, lambda *args: other.append(args[0]))
+    for _ in range(2):
+        if where == "first turn":
+            aloop.call_soon(signal.raise_signal, signal.SIGTERM)
+        else:
+            signal.raise_signal(signal.SIGTERM)
+        turns(aloop, seen)
+        assert seen == ["ours"]
+        seen.clear()
+    assert other == [signal.SIGTERM] * 2
+    assert aloop.remove_signal_handler(signal.SIGTERM)
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_the_wakeup_fd_of_somebody_else(ours, other, pair):
+    """It gets its bytes while the loop has one of its own, and is set again afterwards."""
+    for end in pair:
+        end.setblocking(False)
+    signal.set_wakeup_fd(pair[1].fileno())
+    try:
+        seen = []
+        ours.add_signal_handler(signal.SIGTERM, seen.append, "ours")
+        signal.signal(signal.SIGTERM, lambda *args: other.append(args[0]))
+        signal.raise_signal(signal.SIGTERM)
+        turns(ours, seen)
+        assert pair[0].recv(10) == bytes([signal.SIGTERM])
+        ours.remove_signal_handler(signal.SIGTERM)
+    finally:
+        assert signal.set_wakeup_fd(-1) == pair[1].fileno()
+
+
+def test_closed_in_another_thread_with_a_handler(ours, other):
+    """Only the main thread may take the wake-up fd back: no signal writes to somebody else's file."""
+    ours.add_signal_handler(signal.SIGTERM, other.append, "ours")
+    signal.signal(signal.SIGTERM, lambda *args: other.append(args[0]))
+    thread = threading.Thread(target=ours.close)
+    thread.start()
+    thread.join()
+    with tempfile.TemporaryFile(buffering=0) as first, tempfile.TemporaryFile(buffering=0) as second:
+        signal.raise_signal(signal.SIGTERM)
+        assert not first.read() and not second.read()
+        assert not os.fstat(first.fileno()).st_size and not os.fstat(second.fileno()).st_size
+    assert other == [signal.SIGTERM]
+    writer = signal.set_wakeup_fd(-1)
+    if writer >= 0:  # since Python 3.13 other threads may
+        pipe = os.fstat(writer).st_ino
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):
+                if os.fstat(fd).st_ino == pipe and fd != writer:
+                    os.close(fd)
+        os.close(writer)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
