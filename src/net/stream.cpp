@@ -2,6 +2,7 @@
 #include "net/stream.hpp"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -375,12 +376,18 @@ bool Stream::put(const char* data, size_t size, bool later) {
     return true;
 }
 
+// The connection has broken off: what the kernel held is gone, and its room is good for nothing.
+static bool broken(int fd) {
+    pollfd polled = {fd, 0, 0};
+    return poll(&polled, 1, 0) > 0 && polled.revents & (POLLERR | POLLHUP);
+}
+
 bool Stream::write_ready() {
     if (sink_) {
         if (!send() || !settle()) return false;
         return lost_ || !queue_.empty() || sink_->sink->drained(sink_);
     }
-    if (protocol_paused() && queue_.size() <= certain()) {
+    if (protocol_paused() && queue_.size() <= certain() && !broken(fd())) {
         watch(watched() & ~EV_WRITE);
         loop()->transports().flush_later(this);
         return resume_protocol(0);

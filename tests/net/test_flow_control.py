@@ -364,3 +364,21 @@ async def test_another_protocol_is_asked(connect, net):
     await peer.read(300_000)
     await other.called("resume")
     net.protocols.remove(protocol)
+
+
+async def test_reset_while_paused(connect):
+    """Whoever waits to write is told of the loss, not that it may go on."""
+    protocol, peer = await connect()
+    transport = protocol.transport
+    transport.set_write_buffer_limits(0)
+    transport.pause_reading()  # which would find out first
+    size = -1
+    while not protocol.paused or size != transport.get_write_buffer_size():
+        size = transport.get_write_buffer_size()
+        if not protocol.paused:
+            transport.write(bytes(1 << 20))
+        await asyncio.sleep(0.01)  # the kernel takes more, or is full
+    resumed = protocol.calls.count("resume")
+    peer.reset()
+    assert isinstance(await protocol.lost(), ConnectionError)
+    assert protocol.calls.count("resume") == resumed
