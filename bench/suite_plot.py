@@ -127,7 +127,7 @@ def glance(results: Results) -> Figure:
     """For who has a moment: the means, who leads how often, and each row beside its best peer."""
     shown = [row for row in results.rates if results.ratio(row, OURS, results.best_peer(row))]
     half = math.ceil(len(shown) / 2)
-    figure = pyplot.figure(figsize=(11.8, 3.3 + 0.205 * half))
+    figure = pyplot.figure(figsize=(12.8, 3.3 + 0.205 * half))
     top, bottom = figure.subfigures(2, 1, height_ratios=(2.1, 1.0 + 0.205 * half))
     left, right = top.subplots(1, 2)
     found = means(results)
@@ -151,7 +151,7 @@ def glance(results: Results) -> Figure:
     )
     legend = "large: pyev; small: the others; line: the same work in C"
     bottom.text(0.97, 0.995, legend, ha="right", va="top", fontsize=8, color=QUIET)
-    bottom.subplots_adjust(left=0.193, right=0.915, top=0.915, bottom=0.09, wspace=1.12)
+    bottom.subplots_adjust(left=0.2, right=0.92, top=0.915, bottom=0.09, wspace=1.36)
     bottom.supxlabel(source(results.machine), fontsize=8, color=QUIET)
     return figure
 
