@@ -7,12 +7,17 @@
 
 namespace pyev::ev {
 
+// Beyond so many seconds after the start of the clock, 30 years, a time is too coarse to count
+// with.
+static constexpr double kFar = 1e9;
+
 // libev tells no time of its monotonic clock but through a timer's.
 double Postponed::now(Timer* timer) const {
     return timer->ev_.at - ev_timer_remaining(loop_, &timer->ev_);
 }
 
 bool Postponed::add(Timer* timer) {
+    if (timer->ev_.repeat <= 0 || timer->ev_.at + timer->ev_.repeat > kFar) return false;
     if (!timer->postponed_) {
         if (!timers_.push(timer)) {
             PyErr_Clear();

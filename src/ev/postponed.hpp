@@ -19,7 +19,7 @@ class Timer;
 class Postponed {
  public:
     void init(struct ev_loop* loop) { loop_ = loop; }
-    // An active timer is due in `repeat` seconds from now. False: no memory, and nothing is noted.
+    // An active timer is due in `repeat` seconds from now. False: libev has to be told at once.
     bool add(Timer* timer);
     void remove(Timer* timer);
     // Just after a poll: what libev takes for due by an old time is not.
@@ -30,10 +30,9 @@ class Postponed {
     void settle() {
         if (!timers_.empty()) settle_all(false);
     }
-    // Seconds on the monotonic clock.
-    double now(Timer* timer) const;
 
  private:
+    double now(Timer* timer) const;  // seconds on the monotonic clock
     void check();
     void settle_all(bool drop_pending);
 

@@ -30,8 +30,7 @@ bool Timer::begin() {
 }
 
 Ref Timer::reset() {
-    if (is_active() && own_loop()->rushes() && ev_.repeat > 0 && !is_pending() &&
-        own_loop()->postponed().add(this))
+    if (is_active() && own_loop()->rushes() && !is_pending() && own_loop()->postponed().add(this))
         return Ref::none();
     forget_postponed();
     allow_for_time();

@@ -394,6 +394,36 @@ def test_a_timer_pushed_back_and_then(loop, busy, how):
     assert (fired[-1] - reset_at >= 0.5 - 0.1) == (how == "again")
 
 
+@pytest.mark.parametrize("repeat", [0.02, 1e300, float("inf")])
+@pytest.mark.parametrize("after", [1e300, float("inf"), 0.0])
+def test_a_timer_whose_time_is_far_away_is_pushed_back(loop, busy, after, repeat):
+    """So far that seconds are lost in it, and back to what is near."""
+    fired = []
+    timer = loop.timer(after, 1e300, lambda watcher, revents: fired.append(watcher.remaining))
+    timer.start()
+    if not after:
+        timer.reset()
+    left = TURNS
+
+    def work():
+        nonlocal left
+        left -= 1
+        if left > 2:
+            return False
+        timer.repeat = repeat
+        timer.reset()
+        timer.reset()
+        assert timer.remaining == pytest.approx(repeat)
+        return not left
+
+    busy(work)
+    end = loop.timer(0.1, 0.0, lambda watcher, revents: loop.stop())
+    with end:
+        loop.start()
+    assert bool(fired) == (repeat < 1)
+    timer.stop()
+
+
 def test_a_timer_pushed_back_is_suspended(loop, busy):
     """Time that goes by meanwhile does not count."""
     timer = loop.timer(0.0, 0.05, lambda watcher, revents: watcher.stop())
