@@ -17,17 +17,13 @@ TURNS = 40  # more than it takes to be in a rush
 
 
 @pytest.fixture
-def burst(loop, pair):
-    """Start an Io with an event in each of so many turns; in the last, `then` is called."""
+def busy(loop, pair):
+    """Have `work` called in every turn until it returns something true, and then `then`."""
     started = []
 
-    def burst(then, turns=TURNS):
-        left = turns
-
+    def busy(work, then=lambda: None):
         def callback(watcher, revents):
-            nonlocal left
-            left -= 1
-            if not left:
+            if work():
                 pair[0].recv(1)
                 watcher.stop()
                 then()
@@ -37,9 +33,20 @@ def burst(loop, pair):
         watcher.start()
         started.append(watcher)
 
-    yield burst
+    yield busy
     for watcher in started:
         watcher.stop()
+
+
+@pytest.fixture
+def burst(busy):
+    """Start an Io with an event in each of so many turns; in the last, `then` is called."""
+
+    def burst(then):
+        turns = iter(range(1, TURNS + 1))
+        busy(lambda: next(turns) == TURNS, then)
+
+    return burst
 
 
 @pytest.mark.every_backend
@@ -240,27 +247,6 @@ def test_a_child_of_a_fork_works_on(loop, burst):
 
 
 # Timers that are pushed back, of which libev hears later.
-
-
-@pytest.fixture
-def busy(loop, pair):
-    """Have `work` called in every turn until it returns something true."""
-    started = []
-
-    def busy(work):
-        def callback(watcher, revents):
-            if work():
-                pair[0].recv(1)
-                watcher.stop()
-
-        pair[1].send(b"x")
-        watcher = loop.io(pair[0].fileno(), pyev.EV_READ, callback)
-        watcher.start()
-        started.append(watcher)
-
-    yield busy
-    for watcher in started:
-        watcher.stop()
 
 
 def pushing_back(loop, timer, seconds):
