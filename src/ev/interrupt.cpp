@@ -26,7 +26,6 @@ void Interrupt::wait_shortly(struct ev_loop* loop) {
 }
 
 bool Interrupt::open(struct ev_loop* loop, Descriptors& descriptors) {
-    if (loop_) return true;
     int ends[2];
     if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) {
         if (errno != EMFILE && errno != ENFILE) return py::raise_errno(errno);
@@ -69,14 +68,17 @@ int Interrupt::set(int fd) {
     return py::set_wakeup_fd(fd, function, state_->wakeup_names.get(), fd == writer_);
 }
 
-void Interrupt::enter(State& state) {
-    if (inside_) return;
+bool Interrupt::enter(State& state, struct ev_loop* loop, Descriptors& descriptors) {
+    if (inside_) return true;
+    if (!loop_ && !open(loop, descriptors)) return false;
+    if (!loop_) return true;
     state_ = &state;
     py::ErrorGuard guard;
     int previous = set(writer_);
-    if (previous < -1) return;
+    if (previous < -1) return true;
     if (previous != writer_) previous_ = previous;
     inside_ = true;
+    return true;
 }
 
 void Interrupt::leave() {

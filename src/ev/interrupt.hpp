@@ -16,18 +16,16 @@ namespace pyev::ev {
 
 class Interrupt {
  public:
-    // Makes the pipe, once. Without a descriptor to spare there is none: until there is, a wait is
-    // a short one, so that signals are looked at. OSError for any other reason.
-    [[nodiscard]] bool open(struct ev_loop* loop, Descriptors& descriptors);
-    bool is_open() const { return loop_; }
-    void close();
-
-    void enter(State& state);
+    // Makes the pipe, once, and sets it. Without a descriptor to spare there is none: until there
+    // is, a wait is a short one, so that signals are looked at. OSError for any other reason.
+    [[nodiscard]] bool enter(State& state, struct ev_loop* loop, Descriptors& descriptors);
     void leave();
+    void close();
     // Whether leave() leaves it set, until it is not kept any more.
     void keep(bool kept);
 
  private:
+    [[nodiscard]] bool open(struct ev_loop* loop, Descriptors& descriptors);
     static void readable(struct ev_loop*, ev_io* io, int);
     void wait_shortly(struct ev_loop* loop);
     static void dead(Watch* watch);

@@ -124,8 +124,7 @@ void Loop::before_poll() {
         frame_->wait && !rush_.continues(may_rush()) && !(sent_ && ev_async_pending(sent_));
     if (!rush_.on()) postponed_.settle();
     if (waits && owner_ == state_->main_thread) {
-        if (!interrupt_.open(ev_, descriptors_)) return fail();
-        if (interrupt_.is_open()) interrupt_.enter(*state_);
+        if (!interrupt_.enter(*state_, ev_, descriptors_)) return fail();
         // Signals from here on end the poll; the ones before it are seen here.
         if (PyErr_CheckSignals() < 0) return fail();
     }
@@ -174,8 +173,7 @@ void Loop::on_acquire(struct ev_loop* ev) noexcept {
 }
 
 bool Loop::keep_signals(bool kept) {
-    if (kept && !interrupt_.open(ev_, descriptors_)) return false;
-    if (kept && interrupt_.is_open()) interrupt_.enter(*state_);
+    if (kept && !interrupt_.enter(*state_, ev_, descriptors_)) return false;
     interrupt_.keep(kept);
     if (!sessions_) interrupt_.leave();
     return true;
