@@ -154,6 +154,7 @@ def connect_socket(
     host: object,
     port: object,
     waiter: Future[None],
+    tls: tuple[SSLContext, str | None, float, float] | None,
     /,
 ) -> tuple[Transport, BaseProtocol] | tuple[socket, Any] | None: ...
 def accept_connections(

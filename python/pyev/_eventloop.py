@@ -474,12 +474,17 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     ) -> Any:
         """Connect to a TCP server; return the transport and its protocol.
 
-        asyncio: loop.create_connection. A numeric host, a number as port and no options take a
-        short way.
+        asyncio: loop.create_connection. A numeric host, a number as port, and no options but those
+        of TLS take a short way.
         """
-        if not options and not self._debug and self._connects_as_ever():
+        short = not self._debug and self._connects_as_ever()
+        tls = None
+        if short and options:
+            tls = _client_tls(host, **options) if options.keys() <= _TLS_OPTIONS else None
+            short = tls is not None
+        if short:
             waiter = self.create_future()
-            made = _core.connect_socket(self, protocol_factory, host, port, waiter)
+            made = _core.connect_socket(self, protocol_factory, host, port, waiter, tls)
             if made is not None:
                 if isinstance(made[0], socket.socket):
                     try:
@@ -488,13 +493,16 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                     except BaseException:
                         made[0].close()
                         raise
+                    context, hostname, *timeouts = tls or (None, None)
                     return await self._create_connection_transport(
-                        made[0], protocol_factory, None, None
+                        made[0], protocol_factory, context, hostname, False, *timeouts
                     )
                 try:
                     await waiter
                 except BaseException:
+                    del waiter  # as in _create_connection_transport()
                     made[0].close()
+                    del made
                     raise
                 return made
         return await super().create_connection(protocol_factory, host, port, **options)
@@ -718,6 +726,7 @@ _CONNECTING_NAMES = frozenset(
         "_create_connection_transport",
         "_ensure_resolved",
         "_make_socket_transport",
+        "_make_ssl_transport",
         "create_future",
         "getaddrinfo",
         "sock_connect",
@@ -725,6 +734,8 @@ _CONNECTING_NAMES = frozenset(
 )
 _CONNECTING = [(name, getattr(EventLoop, name)) for name in sorted(_CONNECTING_NAMES)]
 _socket = socket.socket
+
+_TLS_OPTIONS = {"ssl", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout"}
 
 
 def _is_numeric(host: object) -> bool:
@@ -748,6 +759,21 @@ def _tls_timeouts(handshake: Any, shutdown: Any) -> tuple[float, float]:
         constants.SSL_HANDSHAKE_TIMEOUT if handshake is None else handshake,
         constants.SSL_SHUTDOWN_TIMEOUT if shutdown is None else shutdown,
     )
+
+
+def _client_tls(
+    host: Any,
+    ssl: Any = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[Any, str | None, float, float] | None:
+    """The context, the server's name and the timeouts of create_connection(); None without TLS."""
+    if not ssl:
+        return None
+    name = host if server_hostname is None else server_hostname
+    context = sslproto._create_transport_context(False, name) if isinstance(ssl, bool) else ssl
+    return context, name or None, *_tls_timeouts(ssl_handshake_timeout, ssl_shutdown_timeout)
 
 
 def _take_buffered(protocol: Any) -> bytes:

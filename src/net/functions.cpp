@@ -170,13 +170,37 @@ static bool start_connecting(int fd, const Address& to, PyObject* address, bool&
            refused(errno, address, true);
 }
 
-// connect_socket(loop, protocol_factory, host, port, waiter): to a numeric address.
+static bool take_client_tls(PyObject* given, SslTransport::Parts& tls) {
+    return given == Py_None ||
+           PyArg_ParseTuple(given, "OOOO;TLS", &tls.sslcontext, &tls.server_hostname,
+                            &tls.handshake_timeout, &tls.shutdown_timeout);
+}
+
+// The transport of a connection that the protocol gets. Empty: an exception is set, and the
+// descriptor is still the caller's.
+static Ref make_client(State& state, Transport::Parts parts, SslTransport::Parts tls,
+                       PyObject* waiter) {
+    if (!tls.sslcontext) {
+        parts.waiter = waiter;
+        return SocketTransport::make(state, parts);
+    }
+    tls.loop = parts.loop;
+    tls.protocol = parts.protocol;
+    tls.waiter = waiter;
+    Ref transport = SslTransport::make(state, tls);
+    parts.protocol = transport.get();
+    return transport && SocketTransport::make(state, parts) ? transport : Ref();
+}
+
+// connect_socket(loop, protocol_factory, host, port, waiter, tls): to a numeric address. tls: None,
+// or (sslcontext, server_hostname, handshake_timeout, shutdown_timeout).
 static PyObject* connect_socket(PyObject* module, PyObject* const* values, Py_ssize_t count) {
     auto& state = *static_cast<State*>(aio::State::of(module));
-    if (!has("connect_socket", count, 5)) return nullptr;
+    if (!has("connect_socket", count, 6)) return nullptr;
     aio::LoopBase* loop = loop_of(state, values[0]);
     PyObject *factory = values[1], *host = values[2], *port = values[3];
-    if (!loop) return nullptr;
+    SslTransport::Parts tls;
+    if (!loop || !take_client_tls(values[5], tls)) return nullptr;
     Address to;
     Ref address = Ref::steal(PyTuple_Pack(2, host, port));
     if (!address) return nullptr;
@@ -193,11 +217,8 @@ static PyObject* connect_socket(PyObject* module, PyObject* const* values, Py_ss
     bool done;
     if (PySys_Audit("socket.connect", "OO", loop->object(), address.get()) == 0 &&
         start_connecting(fd, to, address.get(), done)) {
-        Transport::Parts parts = {loop, fd, nullptr};
-        parts.waiter = values[4];
         second = done ? py::call(factory) : address;
-        parts.protocol = second.get();
-        if (second && done) first = SocketTransport::make(state, parts);
+        if (second && done) first = make_client(state, {loop, fd, second.get()}, tls, values[4]);
         if (!done)
             first =
                 Ref::steal(PyObject_CallFunction(state.socket_type.get(), "iiii", -1, -1, -1, fd));

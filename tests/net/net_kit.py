@@ -194,6 +194,42 @@ class Net:
         sock.setblocking(False)
         return sock
 
+    def hook(self, name: str, where: str) -> list[str]:
+        """Put one's own in the place of a method of the loop; its name for each call."""
+        passed: list[str] = []
+        function = getattr(self.loop if where == "loop" else type(self.loop), name)
+
+        def hooked(*args: Any, **kwargs: Any) -> Any:
+            passed.append(name)
+            return function(*args, **kwargs)
+
+        if where == "loop":
+            setattr(self.loop, name, hooked)
+        else:
+            own = type("Own", (type(self.loop),), {"__slots__": (), name: hooked})
+            self.loop.__class__ = own
+        return passed
+
+    def full_listener(self) -> tuple[socket.socket, list[socket.socket]]:
+        """One whose backlog is full, so that connecting to it waits, and the sockets that fill it.
+
+        The first of these is connected and can be accepted.
+        """
+        listener = self.listener(backlog=0)
+        fillers = [self.enter(socket.socket()) for _ in range(4)]
+        for sock in fillers:
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect(listener.getsockname())
+        return listener, fillers
+
+    async def accept_late(self, listener: socket.socket, fillers: list[socket.socket]) -> Peer:
+        """Whoever waits for a full listener. Its kernel asks again after a second."""
+        for sock in fillers:
+            sock.close()
+        listener.accept()[0].close()
+        return self.peer((await self.loop.sock_accept(listener))[0])
+
     def peer(self, sock: socket.socket) -> Peer:
         return Peer(self.loop, self.enter(sock))
 

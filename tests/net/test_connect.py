@@ -14,13 +14,7 @@ from net_kit import Recorder, open_sockets, socket_at
 @pytest.fixture
 def silent(net):
     """The address of a listener whose backlog is full: connecting to it waits."""
-    listener = net.listener(backlog=0)
-    for _ in range(4):
-        sock = net.enter(socket.socket())
-        sock.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            sock.connect(listener.getsockname())
-    return listener.getsockname()
+    return net.full_listener()[0].getsockname()
 
 
 @pytest.fixture
@@ -201,24 +195,10 @@ async def test_ports_of_other_kinds(net, port):
 @pytest.mark.parametrize("where", ["loop", "class"])
 async def test_hooks_of_ones_own_are_passed(net, name, where):
     """Connecting to a numeric address passes what a program has put into asyncio's way."""
-    passed = []
-
-    def wrap(function):
-        def hook(*args, **kwargs):
-            passed.append(name)
-            return function(*args, **kwargs)
-
-        return hook
-
-    loop = net.loop
-    if where == "loop":
-        setattr(loop, name, wrap(getattr(loop, name)))
-    else:
-        hooked = wrap(getattr(type(loop), name))
-        loop.__class__ = type("Own", (type(loop),), {"__slots__": (), name: hooked})
+    passed = net.hook(name, where)
     listener = net.listener()
     protocol = net.remember(Recorder())
-    await loop.create_connection(lambda: protocol, *listener.getsockname())
+    await net.loop.create_connection(lambda: protocol, *listener.getsockname())
     assert name in passed
 
 
@@ -288,6 +268,20 @@ async def test_cancelled_while_it_waits(net, silent):
     assert not await cancelled_after(net, 5, net.loop.create_connection(Recorder, *silent))
     assert open_sockets() == before
     await works(net, net.listener())
+
+
+async def test_answered_late(net):
+    listener, fillers = net.full_listener()
+    protocol = net.remember(Recorder())
+    task = net.loop.create_task(
+        net.loop.create_connection(lambda: protocol, *listener.getsockname())
+    )
+    await net.turn(3)
+    assert not task.done()
+    peer = await net.accept_late(listener, fillers)
+    assert (await task)[1] is protocol
+    protocol.transport.write(b"there")
+    assert await peer.read(5) == b"there"
 
 
 async def works(net, listener):

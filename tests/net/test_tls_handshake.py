@@ -574,6 +574,41 @@ async def test_arguments_that_go_together(tls, net):
         await net.loop.create_server(Recorder, "127.0.0.1", 0, ssl=True)
 
 
+async def test_the_host_is_the_name_by_default(tls, net):
+    async with tls.serving(Recorder, server_context(host="127.0.0.1")) as address:
+        protocol = await tls.call(Recorder(), address, server_hostname=None)
+        name = protocol.transport.get_extra_info("ssl_object").server_hostname
+        assert name == "127.0.0.1"
+    async with tls.serving(Recorder) as address:
+        with pytest.raises(ssl.SSLCertVerificationError, match="IP address mismatch"):
+            await tls.call(Recorder(), address, server_hostname=None)
+        await net.calm()
+    tls.refused(OSError)
+
+
+async def test_a_server_that_accepts_late(tls, net):
+    """Connecting takes its time, and then the handshake goes its way."""
+    listener, fillers = net.full_listener()
+    protocol = Recorder()
+    task = net.loop.create_task(tls.call(protocol, listener.getsockname()))
+    await net.turn(3)
+    assert not task.done()
+    peer = TlsPeer(await net.accept_late(listener, fillers), server_context(), server_side=True)
+    await peer.handshake()
+    await task
+    protocol.transport.write(b"there")
+    assert await peer.read(5) == b"there"
+
+
+@pytest.mark.parametrize("where", ["loop", "class"])
+async def test_a_hook_of_ones_own_is_passed(tls, net, where):
+    """Connecting to a numeric address passes what a program has put into asyncio's way."""
+    passed = net.hook("_make_ssl_transport", where)
+    async with tls.serving(Recorder) as address:
+        await tls.call(Recorder(), address)
+    assert passed
+
+
 async def test_no_name_at_all(tls, net):
     """Where nobody checks it: no SNI, and whatever certificate."""
     names = []
