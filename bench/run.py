@@ -242,6 +242,13 @@ def processor() -> str:
     return platform.processor()
 
 
+def congestion_control() -> str:
+    """The kernel's for new connections. What is sent between two ends of one machine passes it too,
+    and bbr makes some processes wait where cubic never does."""
+    file = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    return f", TCP {file.read_text().strip()}" if file.exists() else ""
+
+
 def describe(core: Core) -> dict[str, str]:
     facts = "import pyev; print(pyev.__version__, '%d.%d' % pyev.abi_version())"
     try:
@@ -253,7 +260,7 @@ def describe(core: Core) -> dict[str, str]:
         "pyev": ours,
         "libev": libev,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release()}{congestion_control()}",
         "processor": processor(),
     }
 
