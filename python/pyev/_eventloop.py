@@ -14,6 +14,7 @@ import socket
 import ssl
 import sys
 import threading
+import weakref
 from asyncio import (
     SelectorEventLoop,
     SendfileNotAvailableError,
@@ -665,8 +666,10 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
         """Call callback(*args) in the loop when the process gets the signal `sig`.
 
-        Raises TypeError for a coroutine, ValueError for what is no signal, RuntimeError outside the
-        main thread, for a signal that cannot be caught, or when another loop has it.
+        A handler that another event loop has for it is removed there. Raises TypeError for a
+        coroutine, ValueError for what is no signal, RuntimeError outside the main thread, for a
+        signal that cannot be caught, when a Signal watcher of another loop has it, or when another
+        event loop has it that another thread runs.
         """
         if coroutines.iscoroutine(callback) or _iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
@@ -682,12 +685,20 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             return
         try:
             watcher = self.ev.signal(sig, self._signalled, handle, _core.EV_MAXPRI)
+            # As on asyncio, the last one to ask has it. start() refuses while the other one runs in
+            # another thread; if that thread was left behind by a fork, start() has taken it.
+            other = _signal_loops.get(sig)
+            if other is not None and other._thread_id in (None, threading.get_ident()):
+                other.remove_signal_handler(sig)
             watcher.start()
+            if other is not None:
+                other._forget_signal(sig)
         except ValueError:
             raise RuntimeError(f"sig {sig} cannot be caught") from None
         except _core.Error as error:
             raise RuntimeError(str(error)) from None
         self._signal_watchers[sig] = watcher
+        _signal_loops[sig] = self
         self._keep_signals(True)
         # A program may install another handler for a while, as uvicorn's server does, and then put
         # back what Python says was there before: that has to be one that reaches the watcher.
@@ -707,17 +718,26 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     def remove_signal_handler(self, sig: int) -> bool:
         """Remove the handler of a signal; return whether there was one."""
         self._check_signal(sig)
-        watcher = self._signal_watchers.pop(sig, None)
+        watcher = self._signal_watchers.get(sig)
         if watcher is None:
             return False
+        watcher.stop()
+        self._forget_signal(sig)
+        return True
+
+    def _forget_signal(self, sig: int) -> None:
+        """Put Python's handler back; the watcher is stopped."""
+        if self._signal_watchers.pop(sig, None) is None:
+            return
         before = self._handlers_before.pop(sig, None)
         if before is not None and signal.getsignal(sig) is _feed:
             self._exchange_handler(sig, before)
-        watcher.stop()
         if not self._signal_watchers:
             self._keep_signals(False)
-        return True
 
+
+# The loops whose handlers are in use, by signal.
+_signal_loops: weakref.WeakValueDictionary[int, EventLoop] = weakref.WeakValueDictionary()
 
 # What create_connection() calls on the way to a numeric address.
 _CONNECTING_NAMES = frozenset(

@@ -72,6 +72,8 @@ class Loop {
     bool is_default() const { return state_ && state_->default_loop == this; }
     // The process was forked since the last poll, or reset() was called.
     bool forked() const;
+    // It was the parent process's, and has not polled in this one.
+    bool inherited() const { return pid_ != getpid(); }
     // reset() was called, or the process forked, and the next turn has that to do.
     bool resets() const { return forked_; }
     // How often it has made its backend anew.

@@ -19,6 +19,7 @@ class Signal : public WatcherOf<Signal, ev_signal, ev_signal_start, ev_signal_st
     void end();
     py::Ref describe();
 
+    int signum() const { return ev_.signum; }
     py::Ref get_signum();
 };
 

@@ -6,6 +6,8 @@
 
 #include <mutex>
 
+#include "ev/signal.hpp"
+
 namespace pyev::ev {
 
 namespace {
@@ -29,6 +31,27 @@ bool is_blocked(int signum) {
 
 void feed(int signum) { ev_feed_signal(signum); }
 
+bool by_signalfd(const Owner& owner) { return owner.installed.sa_handler == feed; }
+
+// The loop that has the signal and gives it up to `loop`, or null. To change a signalfd would be to
+// change the parent's, so that one stays.
+Loop* giver(Loop* loop, int signum) {
+    std::lock_guard lock(mutex);
+    const Owner& owner = owners[signum];
+    if (!owner.watchers || owner.loop == loop->ev() || by_signalfd(owner)) return nullptr;
+    auto* other = static_cast<Loop*>(ev_userdata(owner.loop));
+    return other->inherited() && &other->state() == &loop->state() ? other : nullptr;
+}
+
+void take_over(Loop* loop, int signum) {
+    Loop* other = giver(loop, signum);
+    if (!other) return;
+    for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next())
+        if (watcher->kind().event == EV_SIGNAL && watcher->is_active() &&
+            static_cast<Signal*>(watcher)->signum() == signum)
+            watcher->stop_now();
+}
+
 }  // namespace
 
 bool to_signal(PyObject* object, int& signum) {
@@ -41,8 +64,9 @@ bool to_signal(PyObject* object, int& signum) {
 }
 
 bool start_signal(Loop* loop, ev_signal* watcher) {
-    std::lock_guard lock(mutex);
     int signum = watcher->signum;
+    take_over(loop, signum);
+    std::lock_guard lock(mutex);
     Owner& owner = owners[signum];
     if (owner.watchers && owner.loop != loop->ev())
         return py::raise(loop->state().error.get(), "signal %d is watched by another loop", signum);

@@ -3,6 +3,9 @@
 // libev gives one signal to one loop and asserts it; and when the last watcher of a signal stops,
 // it leaves SIG_DFL behind. This table refuses first, and puts back what was there before: Python's
 // handler, SIGINT's too, or the blocked mask. Process-wide, across interpreters, under one lock.
+//
+// A loop that a child process has of its parent's, and has not used, gives its signals up to the
+// first loop of the child's own that wants them: whoever forked knows nothing of it.
 #pragma once
 
 #include <ev.h>

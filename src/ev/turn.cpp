@@ -184,7 +184,7 @@ void Loop::on_rebuild(struct ev_loop* ev, ev_fork*, int) {
     static_cast<Loop*>(ev_userdata(ev))->rebuild_ = true;
 }
 
-bool Loop::forked() const { return forked_ || pid_ != getpid(); }
+bool Loop::forked() const { return forked_ || inherited(); }
 
 // libev retries for ever when it cannot make them, so try first. It closes the old epoll before it
 // makes the new one; only after a fork it makes a wake-up too, and that needs a number more.

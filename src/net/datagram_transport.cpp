@@ -151,7 +151,8 @@ bool DatagramTransport::deliver_unread() {
 
 DatagramTransport::Sent DatagramTransport::send(PyObject* data, PyObject* address) {
     Address* to = nullptr;
-    if (!connected_) {
+    // Without an address the kernel knows best: the end of a socketpair is connected to no name.
+    if (!connected_ && address != Py_None) {
         if (address != known_.get()) {
             Address converted;
             if (!from_python(address, family_, converted)) return send_by_socket(data, address);

@@ -317,6 +317,104 @@ def test_another_loop_has_it(ours):
     assert ours.remove_signal_handler(signal.SIGUSR1)
 
 
+def test_the_last_loop_to_ask_has_it(aloop, factory, errors):
+    """A loop that was not closed keeps no signal from the next one, on asyncio either."""
+    before = signal.getsignal(signal.SIGUSR1)
+    aloop.add_signal_handler(signal.SIGUSR1, pytest.fail, "the first loop's")
+    with contextlib.closing(factory()) as other:
+        other.add_signal_handler(signal.SIGUSR1, other.stop)
+        signal.raise_signal(signal.SIGUSR1)
+        other.run_forever()
+        assert other.remove_signal_handler(signal.SIGUSR1)
+    aloop.call_soon(aloop.stop)
+    aloop.run_forever()
+    assert not errors
+    assert signal.getsignal(signal.SIGUSR1) == before
+    aloop.add_signal_handler(signal.SIGUSR1, aloop.stop)
+    signal.raise_signal(signal.SIGUSR1)
+    aloop.run_forever()
+    aloop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_loop_that_another_thread_runs_keeps_it(ours):
+    """And it works on there as if nobody had asked."""
+    started, heard = threading.Event(), threading.Event()
+    ours.add_signal_handler(signal.SIGUSR1, heard.set)
+    ours.call_soon(started.set)
+    thread = threading.Thread(target=ours.run_forever)
+    thread.start()
+    started.wait(20)
+    try:
+        with (
+            contextlib.closing(pyev.new_event_loop()) as other,
+            pytest.raises(RuntimeError, match="watched by another loop"),
+        ):
+            other.add_signal_handler(signal.SIGUSR1, print)
+        signal.raise_signal(signal.SIGUSR1)
+        assert heard.wait(20)
+    finally:
+        ours.call_soon_threadsafe(ours.stop)
+        thread.join()
+    assert ours.remove_signal_handler(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+@pytest.mark.parametrize("thread", [False, True])
+@pytest.mark.parametrize("loop", ["asyncio.new_event_loop", "pyev.new_event_loop"])
+def test_a_child_has_signals_of_its_own(script, loop, thread, runs):
+    """A loop made in a child process gets what one of the parent's had a handler for."""
+    program = f"""
+    import asyncio, os, pyev, signal, threading
+
+    def child():
+        events._set_running_loop(None)
+        mine = {loop}()
+        for number in (signal.SIGUSR1, signal.SIGINT):
+            mine.add_signal_handler(number, mine.stop)
+            os.kill(os.getpid(), number)
+            mine.run_forever()
+            mine.remove_signal_handler(number)
+        mine.close()
+        return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def fork():
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = 0 if child() else 2
+            finally:
+                os._exit(code)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    def work():
+        fork()
+        if {runs}:
+            loop.call_soon_threadsafe(loop.stop)
+
+    from asyncio import events
+    codes, heard = [], []
+    loop = {loop}()
+    for number in (signal.SIGUSR1, signal.SIGINT):
+        loop.add_signal_handler(number, heard.append, number)
+    thread = threading.Thread(target=work)
+    start = thread.start if {thread} else work
+    if {runs}:
+        loop.call_soon(start)
+        loop.run_forever()
+    else:
+        start()
+    if {thread}:
+        thread.join()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    loop.call_later(0.1, loop.stop)
+    loop.run_forever()
+    loop.close()
+    print(codes, len(heard))
+    """
+    assert script(program) == "[0] 1\n"
+
+
 # Ctrl-C, and handlers of Python's own
 
 

@@ -51,6 +51,44 @@ def test_called_in_the_child_only(script, backend):
     assert out == "0 []\n"
 
 
+def test_a_loop_of_the_childs_own_gets_the_signals(script):
+    """Until the child uses the parent's: then a signal has one loop, as ever."""
+    out = script("""
+        import os, signal, pyev
+
+        def watch(loop, word):
+            watcher = loop.signal(signal.SIGUSR1, lambda w, revents: seen.append(word))
+            watcher.start()
+            return watcher
+
+        seen = []
+        loop = pyev.Loop()
+        watcher = watch(loop, "parent's")
+        other = watch(loop, "parent's, too")
+        for uses in (False, True):
+            pid = os.fork()
+            if pid == 0:
+                if uses:
+                    loop.start(pyev.EVRUN_NOWAIT)
+                mine = pyev.Loop()
+                try:
+                    own = watch(mine, "child's")
+                except pyev.Error as error:
+                    os._exit(3 if uses and watcher.active else 1)
+                signal.raise_signal(signal.SIGUSR1)
+                mine.start(pyev.EVRUN_NOWAIT)
+                loop.start(pyev.EVRUN_NOWAIT)
+                os._exit(2 if seen == ["child's"] and not watcher.active else 1)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        signal.raise_signal(signal.SIGUSR1)
+        loop.start(pyev.EVRUN_NOWAIT)
+        print(sorted(seen))
+        watcher.stop()
+        other.stop()
+        """)
+    assert out == '2\n3\n["parent\'s", "parent\'s, too"]\n'
+
+
 def test_a_fork_of_a_fork(script):
     out = script("""
         import os, pyev

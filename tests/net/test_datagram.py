@@ -182,6 +182,18 @@ async def test_sent_to_no_address(net, peer, address):
     net.reported(type(reason))
 
 
+@pytest.mark.asyncio_fails("takes an end without a name for not connected")
+async def test_connected_to_no_name(net):
+    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    b = net.peer(b)
+    protocol = await endpoint(net, sock=a)
+    protocol.transport.sendto(b"x")
+    assert b.read_now() == b"x"
+    b.sock.send(b"y")
+    await protocol.got(1)
+    assert protocol.received == [(b"y", None)]
+
+
 async def test_sent_to_nobody_at_all(net):
     """An unconnected endpoint needs an address."""
     protocol = await endpoint(net)
