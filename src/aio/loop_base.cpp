@@ -256,10 +256,21 @@ Ref LoopBase::add_callback(PyObject* handle) {
     return Ref::none();
 }
 
-void LoopBase::push(PyObject* handle) {
-    if (Py_IS_TYPE(handle, reinterpret_cast<PyTypeObject*>(sockets().operation.get())))
-        return py::value_of<Operation>(handle)->wake();
-    if (!handles().cancelled(handle) && !ready_.push(handle)) PyErr_WriteUnraisable(object());
+bool LoopBase::push_event(Runnable* runnable, unsigned what) {
+    if (polling_) ready_.begin_event();
+    bool pushed = push(runnable, what);
+    ready_.end_event();
+    return pushed;
+}
+
+// A handle is to run; an operation wakes whoever waits for it.
+void LoopBase::push_event(PyObject* object) {
+    if (polling_) ready_.begin_event();
+    if (Py_IS_TYPE(object, reinterpret_cast<PyTypeObject*>(sockets().operation.get())))
+        py::value_of<Operation>(object)->wake();
+    else if (!handles().cancelled(object) && !ready_.push(object))
+        PyErr_WriteUnraisable(this->object());
+    ready_.end_event();
 }
 
 // Tasks.
@@ -384,7 +395,9 @@ bool LoopBase::poll_events(bool block) {
         armed_ = when;
     }
     polling_ = true;
+    ready_.begin_events();
     bool done = loop()->run(block ? EVRUN_ONCE : EVRUN_NOWAIT);
+    ready_.order_events();
     polling_ = false;
     return done;
 }
@@ -486,7 +499,7 @@ bool LoopBase::signalled(Driver* driver, int signum) {
 
 bool LoopBase::wake_operation(PyObject* handle) {
     if (handles().is_handle(handle)) return false;
-    push(handle);
+    push_event(handle);
     return true;
 }
 

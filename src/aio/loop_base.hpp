@@ -52,8 +52,9 @@ class LoopBase : private ev::Driver {
     // Has an operation woken when its socket is ready. `open`: see Readers.
     [[nodiscard]] bool watch_operation(PyObject* socket, int fd, int events, PyObject* operation,
                                        bool open);
-    // Queues a handle whose event has come, or wakes an operation.
-    void push(PyObject* handle);
+    // An event has come for a transport, a handle, or an operation.
+    [[nodiscard]] bool push_event(Runnable* runnable, unsigned what);
+    void push_event(PyObject* object);
     // Queues callback(*args), as call_soon() does.
     [[nodiscard]] bool soon(PyObject* callback, PyObject* args, PyObject* context);
     // Queues a transport, see Runnable.

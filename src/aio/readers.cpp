@@ -33,6 +33,13 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool open
     if (int refused = descriptors().start(&direction->watch, known))
         return py::raise_errno(refused);
     direction->handle = Py_NewRef(handle);
+    // Of one descriptor the reader runs first: libev tells of the last one started first.
+    if (Direction* reader = events == EV_WRITE ? find(fd, EV_READ) : nullptr;
+        reader && !ev_is_pending(&reader->io)) {
+        struct ev_loop* loop = owner_->loop()->ev();
+        ev_io_stop(loop, &reader->io);
+        ev_io_start(loop, &reader->io);
+    }
     return true;
 }
 
@@ -72,7 +79,7 @@ void Readers::clear() {
 void Readers::ready(struct ev_loop*, ev_io* io, int revents) {
     auto* direction = static_cast<Direction*>(io->data);
     if (revents & EV_ERROR) return dead(&direction->watch);
-    if (direction->handle) direction->readers->owner_->push(direction->handle);
+    if (direction->handle) direction->readers->owner_->push_event(direction->handle);
 }
 
 // Asyncio's own loop goes on watching, and so do we; an operation knows its socket.

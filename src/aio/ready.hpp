@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <cstdint>
+#include <utility>
 
 #include "py/ref.hpp"
 
@@ -38,6 +39,19 @@ class Ready {
     void push_reserved(PyObject* handle) {
         slots_[tail_++ & (capacity_ - 1)] = reinterpret_cast<uintptr_t>(handle);
     }
+
+    // A poll tells of what it found, the last first: that is put in order when the poll is over.
+    // What is pushed by others in between comes before it.
+    void begin_events() { first_event_ = past_events_ = tail_; }
+    // What is pushed from here to end_event() is of an event.
+    void begin_event() {
+        if (past_events_ != tail_) make_way();
+    }
+    void end_event() { past_events_ = tail_; }
+    void order_events() {
+        if (past_events_ - first_event_ > 1) reverse(first_event_, past_events_);
+    }
+
     // The handle's memory is fetched while those before it run: many have been waiting for long.
     void prefetch(size_t ahead) {
         auto* handle =
@@ -72,24 +86,36 @@ class Ready {
         return reinterpret_cast<PyObject*>(slot & ~uintptr_t{kMostWhat});
     }
 
+    uintptr_t& at(size_t position) { return slots_[position & (capacity_ - 1)]; }
+
+    void reverse(size_t first, size_t past) {
+        while (past - first > 1) std::swap(at(first++), at(--past));
+    }
+
+    // Others were pushed behind the events: exchanges the two.
+    void make_way() {
+        reverse(first_event_, past_events_);
+        reverse(past_events_, tail_);
+        reverse(first_event_, tail_);
+        first_event_ += tail_ - past_events_;
+    }
+
     bool grow(size_t more) {
         size_t capacity = capacity_ ? capacity_ * 2 : 64;
         while (capacity < size() + more) capacity *= 2;
         auto* slots = static_cast<uintptr_t*>(PyMem_RawMalloc(capacity * sizeof(uintptr_t)));
         if (!slots) return PyErr_NoMemory() != nullptr;
-        size_t count = size();
-        for (size_t i = 0; i < count; ++i) slots[i] = slots_[(head_ + i) & (capacity_ - 1)];
+        for (size_t i = head_; i != tail_; ++i) slots[i & (capacity - 1)] = at(i);
         PyMem_RawFree(slots_);
         slots_ = slots;
         capacity_ = capacity;
-        head_ = 0;
-        tail_ = count;
         return true;
     }
 
     uintptr_t* slots_ = nullptr;
     size_t capacity_ = 0;
     size_t head_ = 0, tail_ = 0;  // never wrapped; a slot is one of them modulo the capacity
+    size_t first_event_ = 0, past_events_ = 0;  // what the poll found, in the same terms
 };
 
 }  // namespace pyev::aio

@@ -215,7 +215,7 @@ void Transport::on_event(struct ev_loop*, ev_io* io, int revents) {
 void Transport::note_events(int revents) {
     pending_ |= static_cast<unsigned char>(revents);
     if (queued_) return;
-    queued_ = loop()->push(this, kEvents);
+    queued_ = loop()->push_event(this, kEvents);
     if (!queued_) PyErr_WriteUnraisable(object());
 }
 

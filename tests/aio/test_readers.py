@@ -1,11 +1,14 @@
 """add_reader and add_writer."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 
 import pytest
+
+import pyev
 
 
 def test_reader(aloop, pair):
@@ -272,3 +275,124 @@ def test_regular_file(aloop, tmp_path, spin):
         while not seen:
             spin(aloop)
         assert aloop.remove_reader(file)
+
+
+ORDER = [3, 1, 4, 0, 5, 2]
+
+
+def in_order(aloop, prepare):
+    """What is told of six sockets that become readable in that order, between two polls."""
+    told = []
+    pairs = [socket.socketpair() for _ in ORDER]
+    for pair in pairs:
+        for end in pair:
+            end.setblocking(False)
+
+    async def main():
+        tasks = [prepare(aloop, a, told, number) for number, (a, _) in enumerate(pairs)]
+        await asyncio.sleep(0.001)  # in which the loop polls, so that the kernel knows them
+        for number in ORDER:
+            pairs[number][1].send(b"x")
+        while len(told) < len(ORDER):
+            await asyncio.sleep(0)
+        await asyncio.gather(*filter(None, tasks))
+
+    aloop.run_until_complete(main())
+    for a, b in pairs:
+        aloop.remove_reader(a)
+        a.close()
+        b.close()
+    return told
+
+
+def test_the_first_to_be_ready_is_the_first_to_run(aloop):
+    def add(loop, sock, told, number):
+        loop.add_reader(sock, lambda: (sock.recv(1), told.append(number)))
+
+    assert in_order(aloop, add) == ORDER
+
+
+def test_the_first_to_be_ready_is_the_first_to_wake(aloop):
+    async def receive(loop, sock, told, number):
+        await loop.sock_recv(sock, 1)
+        told.append(number)
+
+    def start(loop, sock, told, number):
+        return loop.create_task(receive(loop, sock, told, number))
+
+    assert in_order(aloop, start) == ORDER
+
+
+@pytest.mark.parametrize("first", ["reader", "writer"])
+def test_of_one_descriptor_the_reader_runs_first(aloop, pair, first):
+    a, b = pair
+    told = []
+
+    def tell(what):
+        told.append(what)
+        if len(told) == 2:
+            aloop.stop()
+
+    add = [lambda: aloop.add_reader(a, tell, "reader"), lambda: aloop.add_writer(a, tell, "writer")]
+    for what in add if first == "reader" else reversed(add):
+        what()
+    b.send(b"x")
+    aloop.run_forever()
+    aloop.remove_reader(a)
+    aloop.remove_writer(a)
+    assert told == ["reader", "writer"]
+
+
+def test_a_reader_that_is_removed_by_another_of_the_same_poll(aloop, pair):
+    """In order, so that the one which was ready first removes the other."""
+    a, b = pair
+    c, d = socket.socketpair()
+    with c, d:
+        aloop.add_reader(a, lambda: (aloop.remove_reader(c), aloop.stop()))
+        aloop.add_reader(c, pytest.fail, "a reader that was removed")
+        b.send(b"x")
+        d.send(b"x")
+        aloop.run_forever()
+        aloop.call_soon(aloop.stop)
+        aloop.run_forever()
+        aloop.remove_reader(a)
+
+
+@pytest.mark.parametrize("others", [0, 20])
+def test_what_watchers_schedule_comes_before_what_the_poll_found(ours, others):
+    """Wherever among it their events came, and however much else there is to run."""
+    told, watchers, watched = [], [], {4, 30, 59}  # of as many as one poll tells of
+    with contextlib.ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(60)]
+        for number, (a, b) in enumerate(pairs):
+            stack.enter_context(a)
+            stack.enter_context(b)
+            if number not in watched:
+                ours.add_reader(a, told.append, number)
+                continue
+
+            def on_event(watcher, revents, number=number):
+                watcher.stop()
+                ours.call_soon(told.append, -number)
+
+            watchers.append(ours.ev.io(a, pyev.EV_READ, on_event))
+            watchers[-1].start()
+
+        def go_on():
+            if len(told) < len(pairs):
+                ours.call_soon(go_on)
+
+        async def main():
+            await asyncio.sleep(0.001)  # in which the loop polls, so that the kernel knows them
+            for _ in range(others):
+                go_on()
+            for _, b in pairs:
+                b.send(b"x")
+            while len(told) < len(pairs):
+                await asyncio.sleep(0)
+
+        ours.run_until_complete(main())
+        for a, _ in pairs:
+            ours.remove_reader(a)
+    assert sorted(told[:3]) == [-59, -30, -4]
+    assert told[3:60] == [number for number in range(60) if number not in watched]
