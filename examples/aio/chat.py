@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pyev
 
@@ -49,6 +49,8 @@ class Room:
             if self.writers.pop(name, None):
                 self.tell(f"* {name} has left")
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
             del self.tasks[task]
 
     async def close(self) -> None:

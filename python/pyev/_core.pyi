@@ -1,6 +1,7 @@
 """The native half of pyev: libev's loop and its watchers."""
 
 import os
+import sys
 from asyncio import (
     AbstractServer,
     BaseProtocol,
@@ -665,6 +666,9 @@ class Once(Watcher[_T]):
 @final
 class StatResult(tuple[int, ...]):
     """dev, rdev, ino, size, nlink, mode, uid, gid, atime, mtime, ctime (whole seconds)."""
+
+    if sys.version_info >= (3, 13):
+        def __replace__(self, /, **changes: Any) -> Self: ...
 
     @property
     def dev(self) -> int: ...
