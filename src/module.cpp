@@ -230,6 +230,7 @@ static void free_module(void* module) {
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, reinterpret_cast<void*>(exec)},
     PYEV_PER_INTERPRETER_GIL,
+    PYEV_NEEDS_NO_GIL,
     {0, nullptr},
 };
 

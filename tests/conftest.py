@@ -17,6 +17,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -380,6 +381,41 @@ def new_kind(tmp_path: Path) -> Iterator[Callable[[str], Kind]]:
 def kind(request: pytest.FixtureRequest, new_kind: Callable[[str], Kind]) -> Kind:
     """Each of the fourteen kinds in turn."""
     return new_kind(request.param)
+
+
+# Threads
+
+
+def at_once(count: int, function: Callable[[int], Any], seconds: float = 50) -> list[Any]:
+    """Calls function(0), function(1), ... at the same moment, each in a thread of its own.
+
+    What each returned, in that order; what one raised is raised here.
+    """
+    results: list[Any] = [TimeoutError(f"a thread still runs after {seconds} seconds")] * count
+    start = threading.Barrier(count)
+
+    def work(number: int) -> None:
+        try:
+            start.wait()
+            results[number] = ("returned", function(number))
+        except BaseException as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0, end - time.monotonic()))
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [value for _, value in results]
+
+
+@pytest.fixture(name="at_once")
+def _at_once() -> Callable[..., list[Any]]:
+    return at_once
 
 
 # Programs

@@ -34,6 +34,9 @@ from pyev import _core
 
 __all__ = ["EventLoop", "new_event_loop", "run"]
 
+# A module is imported once, however many threads make their first loop now.
+_core._prepare()
+
 _T = TypeVar("_T")
 
 # Python 3.14 deprecates the public one.
@@ -117,15 +120,17 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self._check_running()
         self._set_coroutine_origin_tracking(self._debug)
         hooks = sys.get_asyncgen_hooks()
+        thread = threading.get_ident()
         try:
-            self._thread_id = threading.get_ident()
+            self._thread_id = thread
             sys.set_asyncgen_hooks(
                 firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
             )
             events._set_running_loop(self)
             self._run()
         finally:
-            self._thread_id = None
+            if self._thread_id == thread:  # or another was quicker, and still runs it
+                self._thread_id = None
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*hooks)

@@ -5,7 +5,7 @@ from asyncio import StreamReaderProtocol, events, streams
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from pyev import _core
+from pyev import _core, _eventloop  # noqa: F401  (it prepares what is taken here)
 
 __all__ = [
     "StreamReader",

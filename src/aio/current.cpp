@@ -3,13 +3,15 @@
 
 #include <pythread.h>
 
+#include <new>
+
 namespace pyev::aio {
 
 // Not on the thread's stack: a child forked inside the callback has the list, but not the threads.
 struct Current::Waiter {
     PyThread_type_lock lock;  // held until the handle has run
     PyObject* handle;
-    bool woken;
+    py::Atomic<bool> woken;
     Waiter* next;
 };
 
@@ -18,10 +20,12 @@ Current::Run::Run(Current& current, PyObject* handle)
       handle_(handle),
       thread_(PyThread_get_thread_ident()),
       outer_(current.run_) {
+    py::Hold hold(current.mutex_);
     current.run_ = this;
 }
 
 Current::Run::~Run() {
+    py::Hold hold(current_.mutex_);
     current_.run_ = outer_;
     if (current_.waiters_) current_.wake(handle_);
 }
@@ -41,7 +45,10 @@ void Current::wake(PyObject* handle) {
 }
 
 bool Current::wait(PyObject* handle) {
-    if (!runs_elsewhere(handle)) return true;
+    {
+        py::Hold hold(mutex_);
+        if (!runs_elsewhere(handle)) return true;
+    }
     PyThread_type_lock lock = PyThread_allocate_lock();
     auto* waiter = static_cast<Waiter*>(PyMem_RawMalloc(sizeof(Waiter)));
     if (!lock || !waiter) {
@@ -51,8 +58,11 @@ bool Current::wait(PyObject* handle) {
         return false;
     }
     PyThread_acquire_lock(lock, NOWAIT_LOCK);
-    *waiter = {lock, handle, false, waiters_};
-    waiters_ = waiter;
+    {
+        py::Hold hold(mutex_);
+        new (waiter) Waiter{lock, handle, !py::kHasGil && !runs_elsewhere(handle), waiters_};
+        waiters_ = waiter;
+    }
     bool interrupted = false;
     while (!waiter->woken && !interrupted) {
         PyLockStatus status;
@@ -61,10 +71,13 @@ bool Current::wait(PyObject* handle) {
         Py_END_ALLOW_THREADS;
         interrupted = status == PY_LOCK_INTR && PyErr_CheckSignals() < 0;
     }
-    for (Waiter** at = &waiters_; *at; at = &(*at)->next) {
-        if (*at != waiter) continue;
-        *at = waiter->next;
-        break;
+    {
+        py::Hold hold(mutex_);
+        for (Waiter** at = &waiters_; *at; at = &(*at)->next) {
+            if (*at != waiter) continue;
+            *at = waiter->next;
+            break;
+        }
     }
     PyThread_free_lock(lock);
     PyMem_RawFree(waiter);

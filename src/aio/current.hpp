@@ -2,10 +2,13 @@
 //
 // A handle of call_soon_threadsafe() may be cancelled by another thread while it runs. From Python
 // 3.14 on, cancel() and cancelled() then wait until it has run. asyncio keeps a lock in each such
-// handle; since a loop runs one at a time, it is enough here to know which one. Needs the GIL.
+// handle; since a loop runs one at a time, it is enough here to know which one. Needs the
+// GIL; without one it has a lock.
 #pragma once
 
 #include <Python.h>
+
+#include "py/lock.hpp"
 
 namespace pyev::aio {
 
@@ -36,6 +39,7 @@ class Current {
     bool runs_elsewhere(PyObject* handle) const;
     void wake(PyObject* handle);
 
+    [[no_unique_address]] py::Mutex mutex_;
     Run* run_ = nullptr;         // the innermost
     Waiter* waiters_ = nullptr;  // each taken out by its own thread
 };

@@ -126,7 +126,7 @@ HandleTypes* HandleTypes::of(PyTypeObject* type) {
 
 PyObject* HandleTypes::allocate(Kind& kind) {
     PyTypeObject* type = kind.object_type;
-    if (kind.count) {
+    if (py::kHasGil && kind.count) {
         // All zeros, and with one reference, but for that to its type.
         Ref::borrow(kind.type.get()).release();
         return kind.spares[--kind.count];
@@ -141,7 +141,7 @@ PyObject* HandleTypes::allocate(Kind& kind) {
 // The opposite: `self` has been emptied.
 void HandleTypes::spare(Kind& kind, PyObject* self) {
     Ref type = Ref::steal(reinterpret_cast<PyObject*>(kind.object_type));  // the instance's own
-    if (kind.type && kind.count < kSpares)
+    if (py::kHasGil && kind.type && kind.count < kSpares)
         kind.spares[kind.count++] = self;
     else
         PyObject_GC_Del(self);
@@ -174,6 +174,7 @@ Ref HandleTypes::make_of(Kind& kind, PyObject* loop, PyObject* callback, Values 
                          PyObject* context) {
     Ref self = Ref::steal(allocate(kind));
     if (!self || !fill(kind, self.get(), loop, callback, values, context)) return {};
+    if constexpr (!py::kHasGil) track(self.get());
     return self;
 }
 
@@ -184,6 +185,7 @@ Ref HandleTypes::make_timer(PyObject* loop, PyObject* when, double time, PyObjec
     timer(self.get()) = {time, 0};
     if (when) slot(self.get(), when_) = Py_NewRef(when);
     if (!fill(timer_, self.get(), loop, callback, values, context)) return {};
+    if constexpr (!py::kHasGil) track(self.get());
     return self;
 }
 
@@ -199,6 +201,8 @@ Ref HandleTypes::call(PyObject* callback, PyObject* const* values, size_t count,
 }
 
 Ref HandleTypes::run(PyObject* handle) {
+    py::Lock lock(handle);
+    if (!py::kHasGil && cancelled(handle)) return Ref::none();
     Ref callback = Ref::borrow(slot(handle, callback_));
     Ref args = Ref::borrow(slot(handle, args_));
     Kind* kind = kind_of(handle);
@@ -218,8 +222,10 @@ Ref HandleTypes::run(PyObject* handle) {
             kept[i] = Ref::borrow(own.values[i]);
             values[1 + i] = own.values[i];
         }
+        lock.end();
         return call(callback.get(), values + 1, count, context.get());
     }
+    lock.end();
     py::InContext entered(context.get());
     if (!entered) return {};
     return Ref::steal(PyObject_Vectorcall(callback.get(),
@@ -229,7 +235,7 @@ Ref HandleTypes::run(PyObject* handle) {
 
 HandleTypes::Content::Content(HandleTypes& types, Ref& handle) : types_(types) {
     PyObject* self = handle.get();
-    if (Py_REFCNT(self) != 1) return;
+    if (!py::unshared(self)) return;
     Kind* kind = types.kind_of(self);
     if (!kind || slot(self, types.weakrefs_)) return;
     HandlePart& own = part(*kind, self);
@@ -317,14 +323,18 @@ Ref HandleTypes::get_when(HandleTypes& types, PyObject* self) {
 
 Ref HandleTypes::get_scheduled(HandleTypes& types, PyObject* self) {
     State* state = State::of_type(Py_TYPE(self));
-    LoopBase* loop = state ? types.loop_of(self, *state) : nullptr;
-    return Ref::borrow(loop && loop->holds_timer(self) ? Py_True : Py_False);
+    Ref keep;
+    LoopBase* loop = state ? types.loop_of(self, *state, &keep) : nullptr;
+    if (!loop) return Ref::borrow(Py_False);
+    py::Locked locked(loop, true);
+    return Ref::borrow(loop->holds_timer(self) ? Py_True : Py_False);
 }
 
 PyObject* HandleTypes::get_attribute(PyObject* self, void* closure) {
     auto* attribute = static_cast<Attribute*>(closure);
     HandleTypes* types = of(Py_TYPE(self));
     if (!types) return nullptr;
+    py::Lock lock(self);
     if (PyObject* value = slot(self, types->*attribute->offset)) return Py_NewRef(value);
     return attribute->implied(*types, self).release();
 }
@@ -336,6 +346,7 @@ int HandleTypes::set_attribute(PyObject* self, PyObject* value, void* closure) {
     Py_ssize_t offset = types->*attribute->offset;
     HandlePart& own = part(*types->kind_of(self), self);
     Ref keep = Ref::borrow(self);
+    py::Lock lock(self);
     track(self);
     if (offset == types->cancelled_) own.cancelled = value == Py_True;
     types->set_unusual(self, offset, value);
@@ -344,9 +355,12 @@ int HandleTypes::set_attribute(PyObject* self, PyObject* value, void* closure) {
     return 0;
 }
 
-// Its event loop, if that is one of ours.
-LoopBase* HandleTypes::loop_of(PyObject* handle, const State& state) const {
+// Its event loop, if that is one of ours. Where other threads may take it from the handle, `keep`
+// has a reference.
+LoopBase* HandleTypes::loop_of(PyObject* handle, const State& state, Ref* keep) const {
+    py::Lock lock(handle);
     PyObject* loop = slot(handle, loop_);
+    if (!py::kHasGil && keep) *keep = Ref::borrow(loop);
     auto* type = reinterpret_cast<PyTypeObject*>(state.loop_base.get());
     return loop && type && PyObject_TypeCheck(loop, type) ? py::value_of<LoopBase>(loop) : nullptr;
 }
@@ -357,11 +371,16 @@ PyObject* HandleTypes::cancel(PyObject* self, PyObject*) {
     HandleTypes* types = &state->handles;
     Kind* kind = types->kind_of(self);
     HandlePart& own = part(*kind, self);
-    if (own.cancelled) Py_RETURN_NONE;
-    Ref keep = Ref::borrow(self);
+    if (py::kHasGil && own.cancelled) Py_RETURN_NONE;
+    Ref keep = Ref::borrow(self), keep_loop;
     track(self);
-    LoopBase* loop = types->loop_of(self, *state);
-    if (loop && kind == &types->timer_) loop->forget_timer(self);
+    LoopBase* loop = types->loop_of(self, *state, &keep_loop);
+    if (loop && kind == &types->timer_) {
+        py::Locked locked(loop, true);
+        loop->forget_timer(self);
+    }
+    py::Lock lock(self);
+    if (!py::kHasGil && own.cancelled) Py_RETURN_NONE;
     if (loop && loop->debug()) return py::call(types->cancel_in_debug_.get(), self).release();
     own.cancelled = true;
     set(self, types->callback_, Py_None);
@@ -370,22 +389,27 @@ PyObject* HandleTypes::cancel(PyObject* self, PyObject*) {
     Py_RETURN_NONE;
 }
 
-// Not while another thread runs it.
-static bool wait_for(LoopBase* loop, PyObject* handle) {
-    if (!loop) return true;
-    Ref keep = Ref::borrow(loop->object()), keep_handle = Ref::borrow(handle);
+// Not while another thread runs it. False: an exception is set.
+bool HandleTypes::wait_for(PyObject* handle, State* state) {
+    Ref keep_loop, keep_handle = Ref::borrow(handle);
+    LoopBase* loop = state ? state->handles.loop_of(handle, *state, &keep_loop) : nullptr;
+    if (!loop) return state != nullptr;
+    if (py::kHasGil) keep_loop = Ref::borrow(loop->object());
     return loop->current().wait(handle);
 }
 
+// Whoever runs it looks first whether it was cancelled: without a GIL that must be so before we
+// look whether it runs.
 PyObject* HandleTypes::cancel_thread_safe(PyObject* self, PyObject*) {
     State* state = State::of_type(Py_TYPE(self));
-    if (!state || !wait_for(state->handles.loop_of(self, *state), self)) return nullptr;
-    return cancel(self, nullptr);
+    if (py::kHasGil) return wait_for(self, state) ? cancel(self, nullptr) : nullptr;
+    Ref done = Ref::steal(cancel(self, nullptr));
+    return done && wait_for(self, state) ? done.release() : nullptr;
 }
 
 PyObject* HandleTypes::cancelled_thread_safe(PyObject* self, PyObject*) {
     State* state = State::of_type(Py_TYPE(self));
-    if (!state || !wait_for(state->handles.loop_of(self, *state), self)) return nullptr;
+    if (!wait_for(self, state)) return nullptr;
     return PyBool_FromLong(state->handles.cancelled(self));
 }
 
@@ -393,7 +417,8 @@ PyObject* HandleTypes::run_thread_safe(PyObject* self, PyObject*) {
     State* state = State::of_type(Py_TYPE(self));
     if (!state) return nullptr;
     HandleTypes* types = &state->handles;
-    LoopBase* loop = types->loop_of(self, *state);
+    Ref keep_loop;
+    LoopBase* loop = types->loop_of(self, *state, &keep_loop);
     if (!loop) return py::call(types->run_in_debug_.get(), self).release();
     Ref keep = Ref::borrow(loop->object()), keep_handle = Ref::borrow(self);
     Current::Run run(loop->current(), self);
@@ -446,11 +471,11 @@ void HandleTypes::dealloc(PyObject* self) {
         Ref type = Ref::steal(reinterpret_cast<PyObject*>(Py_TYPE(self)));  // the instance's own
         return PyObject_GC_Del(self);
     }
-    if (slot(self, types->weakrefs_)) PyObject_ClearWeakRefs(self);
+    if (!py::kHasGil || slot(self, types->weakrefs_)) PyObject_ClearWeakRefs(self);
     Kind* kind = types->kind_of(self);
     types->empty(*kind, self);
     part(*kind, self) = HandlePart{};
-    Py_SET_REFCNT(self, 1);
+    if (py::kHasGil) Py_SET_REFCNT(self, 1);
     types->spare(*kind, self);
 }
 

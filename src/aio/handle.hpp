@@ -6,9 +6,12 @@
 // become objects when somebody asks. Making, running, cancelling and freeing one are native. Freed
 // ones are kept for the next.
 //
-// While its loop runs, a queued handle is not known to the garbage collector: the loop is in use,
-// and so is all that it reaches. Whoever takes a handle off a queue, or leaves it there when the
-// loop stops, calls `track` for one that lives on.
+// Without a GIL none are kept, the garbage collector knows each, and whoever looks into one that
+// others may have too locks it, as asyncio's own attributes do.
+//
+// With one, while its loop runs, a queued handle is not known to the garbage collector: the loop is
+// in use, and so is all that it reaches. Whoever takes a handle off a queue, or leaves it there
+// when the loop stops, calls `track` for one that lives on.
 #pragma once
 
 #include <Python.h>
@@ -18,6 +21,7 @@
 #include <utility>
 
 #include "py/context.hpp"
+#include "py/lock.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::aio {
@@ -94,6 +98,7 @@ class HandleTypes {
     bool is_thread_safe(PyObject* handle) const { return is_of(thread_safe_, handle); }
     // Of any asyncio.Handle.
     bool cancelled(PyObject* handle) const {
+        py::Lock lock(handle);
         const Kind* kind = kind_of(handle);
         return kind ? part(*kind, handle).cancelled : slot(handle, cancelled_) == Py_True;
     }
@@ -147,6 +152,7 @@ class HandleTypes {
     static int traverse(PyObject* self, visitproc visit, void* arg);
     static int clear_handle(PyObject* self);
     static PyObject* cancel(PyObject* self, PyObject*);
+    [[nodiscard]] static bool wait_for(PyObject* handle, State* state);
     static PyObject* cancel_thread_safe(PyObject* self, PyObject*);
     static PyObject* cancelled_thread_safe(PyObject* self, PyObject*);
     static PyObject* run_thread_safe(PyObject* self, PyObject*);
@@ -207,7 +213,7 @@ class HandleTypes {
     [[nodiscard]] bool find_slots(PyObject* handle, PyObject* timer);
     [[nodiscard]] bool make_type(Kind& kind, PyObject* module, PyObject* base, const char* name,
                                  size_t extra, PyMethodDef* methods, PyGetSetDef* getset);
-    LoopBase* loop_of(PyObject* handle, const State& state) const;
+    LoopBase* loop_of(PyObject* handle, const State& state, py::Ref* keep) const;
     py::Ref make_of(Kind& kind, PyObject* loop, PyObject* callback, Values values,
                     PyObject* context);
     static PyObject* allocate(Kind& kind);

@@ -59,7 +59,8 @@ bool LoopBase::init(py::Args args) {
         return py::raise(PyExc_TypeError, "LoopBase: ev must be a pyev.Loop, not '%.200s'",
                          Py_TYPE(slots[0])->tp_name);
     auto* loop = py::value_of<ev::Loop>(slots[0]);
-    if (!loop->enter()) return false;
+    py::Locked locked(loop);
+    if (!locked || !loop->enter()) return false;
     if (loop->driver() || loop->is_default() || loop->running())
         return py::raise(PyExc_RuntimeError, "an event loop needs a pyev.Loop of its own");
     PyObject* module = PyType_GetModuleByDef(Py_TYPE(object()), ev::State::definition);
@@ -127,7 +128,7 @@ bool LoopBase::parse(const char* function, const char* first, py::Args args, Cal
     if (next < args.count) call.callback = args.values[next++];
     Py_ssize_t keywords = args.names ? PyTuple_GET_SIZE(args.names) : 0;
     // As asyncio's tasks call, with one and the same tuple.
-    bool known = keywords && !first && args.names == state_->context_alone.get();
+    bool known = keywords && !first && args.names == state_->context_alone;
     if (known) call.context = args.values[args.count];
     for (Py_ssize_t i = known; i < keywords; ++i) {
         PyObject* name = PyTuple_GET_ITEM(args.names, i);
@@ -144,8 +145,7 @@ bool LoopBase::parse(const char* function, const char* first, py::Args args, Cal
             return py::raise(PyExc_TypeError, "%s() got multiple values for argument '%U'",
                              function, name);
         *target = value;
-        if (keywords == 1 && target == &call.context)
-            state_->context_alone = Ref::borrow(args.names);
+        if (keywords == 1 && target == &call.context) state_->note_context_alone(args.names);
     }
     if ((first && !call.first) || !call.callback)
         return py::raise(PyExc_TypeError, "%s() missing required argument '%s'", function,
@@ -207,7 +207,54 @@ char* LoopBase::read_buffer() {
 
 Ref LoopBase::call_soon(py::Args args) { return soon("call_soon", args, false); }
 
+// The loop runs its ready ring by itself, so what other threads bring is left where it looks each
+// turn. The thread that runs it, and any while nobody does, keep the order of all their calls.
+Ref LoopBase::soon_from_outside(py::Args args) {
+    constexpr const char* name = "call_soon_threadsafe";
+    Call call;
+    if (!parse(name, nullptr, args, call) || !check(name, call.callback, false)) return {};
+    Ref handle = handles().make_thread_safe(object(), call.callback, call.values, call.context);
+    if (!handle || !traced(handle.get())) return {};
+    for (bool left = false; !left;) {
+        if (!elsewhere()) {
+            py::Locked locked(this, true);
+            if (elsewhere()) continue;
+            if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
+            if (polling_ && !loop()->can_wake()) return {};
+            if (!ready_.push(handle.get())) return {};
+            if (polling_) loop()->wake();
+            break;
+        }
+        if (!loop()->can_wake()) return {};
+        bool room = true;
+        left = loop()->post([&] {
+            if (!elsewhere()) return false;
+            room = inbox_.push(handle.get());
+            if (room) handle.new_ref();
+            return true;
+        });
+        if (!room) return {};
+    }
+    return handle;
+}
+
+// Behind the gate.
+bool LoopBase::empty_inbox() {
+    if (!ready_.reserve(inbox_.size())) return false;
+    for (PyObject* handle : inbox_) ready_.push_reserved(handle);
+    inbox_.clear();
+    return true;
+}
+
+bool LoopBase::take_posted() {
+    if (py::kHasGil) return true;
+    bool room = true;
+    loop()->take_posted([&] { return room = empty_inbox(); });
+    return room;
+}
+
 Ref LoopBase::call_soon_threadsafe(py::Args args) {
+    if (!py::kHasGil) return soon_from_outside(args);
     if (ends_poll() && !loop()->can_wake()) return {};
     Ref handle = soon("call_soon_threadsafe", args, true);
     if (handle) end_poll();
@@ -404,10 +451,11 @@ bool LoopBase::poll_events(bool block) {
 
 bool LoopBase::turn() {
     ++turn_number_;
+    if (!take_posted()) return false;
     bool busy = stopping_ || !ready_.empty();
     if (poll_ || !busy || stopping_ || since_poll_ >= kBurst) {
         poll_ = false;
-        if (!poll_events(!busy)) return false;
+        if (!poll_events(!busy) || !take_posted()) return false;
     }
     if (!collect_due()) return false;
     size_t count = ready_.size();
@@ -422,9 +470,18 @@ bool LoopBase::turn() {
     return flush();
 }
 
+// Of two threads that begin at once, the later has put its number in the place of the other's.
+Ref LoopBase::refuse_run() {
+    if (elsewhere()) {
+        Ref thread = Ref::steal(PyLong_FromUnsignedLong(thread_));
+        if (!thread || PyObject_SetAttrString(object(), "_thread_id", thread.get()) < 0) return {};
+    }
+    return py::raise(PyExc_RuntimeError, "This event loop is already running");
+}
+
 Ref LoopBase::run() {
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
-    if (running_) return py::raise(PyExc_RuntimeError, "This event loop is already running");
+    if (running_) return refuse_run();
     if (!loop()->enter()) return {};
     Ref keep = Ref::borrow(object());
     bool done = false;
@@ -440,12 +497,20 @@ Ref LoopBase::run() {
     ev_unref(loop()->ev());
     timers_.track();
     ready_.each_handle(HandleTypes::track);
-    running_ = stopping_ = false;
-    thread_ = 0;
+    leave_turns();
     if (done) return Ref::none();
     py::ErrorGuard guard;
     if (!flush()) PyErr_WriteUnraisable(object());
     return {};
+}
+
+// From here on what other threads bring goes into the ring, behind what they have left.
+void LoopBase::leave_turns() {
+    py::Hold hold(loop()->gate());
+    if (!py::kHasGil && !empty_inbox()) PyErr_Clear();
+    stopping_ = false;
+    running_ = false;
+    thread_ = 0;
 }
 
 Ref LoopBase::stop() {
@@ -454,6 +519,7 @@ Ref LoopBase::stop() {
 }
 
 Ref LoopBase::wake() {
+    py::Hold hold(loop()->gate());
     if (running_) loop()->wake();
     return Ref::none();
 }
@@ -468,6 +534,10 @@ void LoopBase::shut() {
     loop()->set_driver(nullptr);
     timers_.clear();
     ready_.clear();
+    while (!inbox_.empty()) {
+        Ref handle = Ref::steal(inbox_[inbox_.size() - 1]);
+        inbox_.remove_last();
+    }
     loop_argument_ = Ref();
 }
 
@@ -505,7 +575,9 @@ bool LoopBase::wake_operation(PyObject* handle) {
 
 bool LoopBase::busy(Driver* driver) {
     auto* self = of(driver);
-    if (self->stopping_ || !self->ready_.empty() || self->transports_.to_flush()) return true;
+    if (self->stopping_ || !self->ready_.empty() || self->loop()->posted() ||
+        self->transports_.to_flush())
+        return true;
     double when = self->timers_.bound();
     return when != kNever && (!ev_is_active(&self->timer_) || when < self->armed_);
 }
@@ -643,7 +715,7 @@ Call callback(*args) in the next turn, in the order of the calls, and return its
 
 context: the contextvars.Context to run it in; a copy of the current one by default.
 Raises RuntimeError when the loop is closed. asyncio: loop.call_soon.)"),
-    py::fast<&LoopBase::call_soon_threadsafe>(
+    py::fast<&LoopBase::call_soon_threadsafe, py::Guard::kAlive>(
         "call_soon_threadsafe", R"(call_soon_threadsafe($self, /, callback, *args, context=None)
 --
 
@@ -675,21 +747,22 @@ Raises TypeError for what is no coroutine, RuntimeError when the loop is closed.
 --
 
 Make an asyncio.Future that belongs to this loop. asyncio: loop.create_future.)"),
-    py::noargs<&LoopBase::get_debug>("get_debug", R"(get_debug($self, /)
+    py::noargs<&LoopBase::get_debug, py::Guard::kAlive>("get_debug", R"(get_debug($self, /)
 --
 
 Whether debug mode is on. asyncio: loop.get_debug.)"),
-    py::noargs<&LoopBase::time>("time", R"(time($self, /)
+    py::noargs<&LoopBase::time, py::Guard::kAlive>("time", R"(time($self, /)
 --
 
 The monotonic clock, in seconds. asyncio: loop.time.)"),
-    py::noargs<&LoopBase::stop>("stop", R"(stop($self, /)
+    py::noargs<&LoopBase::stop, py::Guard::kAlive>("stop", R"(stop($self, /)
 --
 
 Make run_forever() return at the end of the turn. asyncio: loop.stop.)"),
     py::noargs<&LoopBase::run>("_run", "_run($self, /)\n--\n\nTurns until stop()."),
     py::noargs<&LoopBase::close>("_close", "_close($self, /)\n--\n\nDrop all, and close `ev`."),
-    py::noargs<&LoopBase::wake>("_write_to_self", "_write_to_self($self, /)\n--\n\nEnd a poll."),
+    py::noargs<&LoopBase::wake, py::Guard::kAlive>("_write_to_self",
+                                                   "_write_to_self($self, /)\n--\n\nEnd a poll."),
     py::onearg<&LoopBase::add_callback>(
         "_add_callback", "_add_callback($self, handle, /)\n--\n\nQueue an asyncio.Handle."),
     py::onearg<&LoopBase::add_callback>(

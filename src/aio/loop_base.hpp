@@ -33,6 +33,18 @@ class LoopBase : private ev::Driver {
     }
 
     bool init(py::Args args);
+    // See py/lock.hpp. What is called by mistake in another thread while the loop runs waits for
+    // its next poll, where with a GIL it would wait for that.
+    [[nodiscard]] bool lock(py::Lock& lock, bool) {
+        return !loop_ || loop()->lock(lock, true, loop_);
+    }
+    static constexpr bool kReadable = true;
+    // Of what belongs to the event loop in `owner`, if there is one, else to nobody but itself.
+    [[nodiscard]] static bool lock_of(const py::Ref& owner, py::Lock& lock, PyObject* object) {
+        if (owner) return py::value_of<LoopBase>(owner.get())->lock(lock, true);
+        lock.begin(object);
+        return true;
+    }
     bool alive();
     bool enter() { return alive(); }
 
@@ -85,6 +97,8 @@ class LoopBase : private ev::Driver {
     template <class F>
     int visit(F f) {
         if (int result = ready_.visit(f)) return result;
+        for (PyObject* handle : inbox_)
+            if (int result = f(handle)) return result;
         if (int result = timers_.visit(f)) return result;
         if (int result = transports_.visit(f)) return result;
         if (loop_ && driving())
@@ -102,6 +116,7 @@ class LoopBase : private ev::Driver {
     py::Ref call_at(py::Args args);
     py::Ref time();
     py::Ref run();
+    py::Ref refuse_run();
     py::Ref stop();
     py::Ref wake();
     py::Ref close();
@@ -159,6 +174,15 @@ class LoopBase : private ev::Driver {
     [[nodiscard]] bool no_transport(PyObject* file, int fd);
     [[nodiscard]] bool drop(const py::Ref& handle);
     [[nodiscard]] bool traced(PyObject* handle);
+    // Without a GIL. Of whoever is not in a turn: the loop runs in another thread.
+    bool elsewhere() const {
+        unsigned long thread = thread_;
+        return thread && thread != py::this_thread();
+    }
+    [[nodiscard]] py::Ref soon_from_outside(py::Args args);
+    [[nodiscard]] bool empty_inbox();
+    [[nodiscard]] bool take_posted();
+    void leave_turns();
     [[nodiscard]] bool turn();
     [[nodiscard]] bool poll_events(bool block);
     [[nodiscard]] bool collect_due();
@@ -189,9 +213,9 @@ class LoopBase : private ev::Driver {
     py::Ref asyncio_transports_;  // by descriptor
     py::Ref loop_argument_;       // {"loop": this}, once it was needed
     bool debug_ = false;
-    bool closed_ = false;
-    bool stopping_ = false;
-    bool running_ = false;
+    py::Atomic<bool> closed_ = false;
+    py::Atomic<bool> stopping_ = false;
+    py::Atomic<bool> running_ = false;
     bool own_clock_ = true;      // nobody has put another `time` in place
     bool task_factory_ = false;  // somebody has set one
     bool poll_ = false;          // the next turn polls
@@ -201,12 +225,14 @@ class LoopBase : private ev::Driver {
     double armed_ = 0;  // what timer_ waits for, when it is active
     ev_timer timer_;
     Ready ready_;
+    // Handles that other threads have queued while the loop runs; owned, behind the gate of `loop`.
+    py::Array<PyObject*> inbox_;
     Timers timers_;
     Readers readers_;
     Current current_;
     Names names_;
     Transports transports_;
-    unsigned long thread_ = 0;  // that runs a turn
+    py::Atomic<unsigned long> thread_ = 0;  // that runs a turn
     char* read_buffer_ = nullptr;
     py::Array<char> spare_;
 };

@@ -11,7 +11,7 @@
 namespace pyev::aio {
 
 // Handles, and transports with the reason why they are here, in a power of two of slots. Owns what
-// it holds. Pushed to by any thread that has the GIL, popped
+// it holds. Pushed to by any thread that has the GIL, or without one the loop's monitor; popped
 // from by the one that runs the loop.
 class Ready {
  public:

@@ -72,6 +72,8 @@ Ref Operation::make_done(LoopBase* loop, const OperationKind& kind, const Ref& r
     return object;
 }
 
+bool Operation::lock(py::Lock& lock, bool) { return LoopBase::lock_of(loop_, lock, object()); }
+
 LoopBase* Operation::loop() const { return py::value_of<LoopBase>(loop_.get()); }
 const Sockets& Operation::sockets() const { return loop()->sockets(); }
 
@@ -158,6 +160,13 @@ void Operation::finish() {
     if (buffer_.obj) PyBuffer_Release(&buffer_);
 }
 
+// Without a GIL other threads may be waiting for the lock that `loop_` leads to.
+void Operation::forget() {
+    each_ref([this](Ref& ref) {
+        if (py::kHasGil || &ref != &loop_) ref = Ref();
+    });
+}
+
 // The coroutine.
 
 PySendResult Operation::step(PyObject*, PyObject** result) {
@@ -182,7 +191,7 @@ PySendResult Operation::step(PyObject*, PyObject** result) {
         if (outcome == Outcome::kDone) *result = value.release();
     }
     finish();
-    each_ref([](Ref& ref) { ref = Ref(); });
+    forget();
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
@@ -206,7 +215,7 @@ Ref Operation::close() {
         return py::raise(PyExc_ValueError, "coroutine already executing");
     Ref self = Ref::borrow(object());
     finish();
-    each_ref([](Ref& ref) { ref = Ref(); });
+    forget();
     return Ref::none();
 }
 

@@ -64,6 +64,9 @@ class Operation {
         py::let_rest(stop());
     }
 
+    // See py/lock.hpp.
+    [[nodiscard]] bool lock(py::Lock& lock, bool waits);
+
     // The descriptor is ready, or was found closed: the task looks again.
     void wake();
 
@@ -113,6 +116,7 @@ class Operation {
     bool watching() const;
     void unwatch();
     void finish();
+    void forget();
 
     py::Ref loop_, socket_, arguments_[2];
     py::Ref view_;             // what a socket of another class is yet to send

@@ -9,6 +9,7 @@
 #include "aio/tasks.hpp"
 #include "aio/waiter.hpp"
 #include "py/coroutine.hpp"
+#include "py/lock.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::aio {
@@ -23,9 +24,18 @@ class State {
     Sockets sockets;
     Waiters waiters;
     Tasks tasks;
-    py::Ref loop_base;      // the type
-    py::Ref context_alone;  // names of keywords that were found to be ("context",)
+    py::Ref loop_base;  // the type
+    // Names of keywords that were found to be ("context",): `alone_`, or null.
+    py::Atomic<PyObject*> context_alone = nullptr;
     py::Stop stop;
+
+    // Without a GIL only once: others may be comparing.
+    void note_context_alone(PyObject* names) {
+        py::Hold hold(mutex_);
+        if (!py::kHasGil && context_alone) return;
+        alone_ = py::Ref::borrow(names);
+        context_alone = names;
+    }
 
     // Makes what an event loop needs, once. The layer above adds to it.
     [[nodiscard]] virtual bool prepare(PyObject* module) {
@@ -51,7 +61,6 @@ class State {
         tasks.each_ref(f);
         f(loop_base);
         stop.each_ref(f);
-        f(context_alone);
     }
 
     // Owned by the module and by every event loop: at the interpreter's end either may go first.
@@ -61,7 +70,9 @@ class State {
     }
 
  private:
-    int users_ = 1;
+    py::Ref alone_;
+    [[no_unique_address]] py::Mutex mutex_;
+    py::Atomic<int> users_ = 1;
 };
 
 }  // namespace pyev::aio

@@ -220,12 +220,16 @@ Ref Wait::repr() {
 }
 
 static PySendResult send_slot(PyObject* self, PyObject*, PyObject** result) {
-    return py::value_of<Wait>(self)->send(result);
+    auto* value = py::value_of<Wait>(self);
+    py::Locked locked(value);
+    if (locked) return value->send(result);
+    *result = nullptr;
+    return PYGEN_ERROR;
 }
 
 static PyObject* next_slot(PyObject* self) {
     PyObject* result;
-    if (py::value_of<Wait>(self)->send(&result) != PYGEN_RETURN) return result;
+    if (send_slot(self, nullptr, &result) != PYGEN_RETURN) return result;
     PyErr_SetObject(PyExc_StopIteration, Ref::steal(result).get());
     return nullptr;
 }
@@ -309,7 +313,11 @@ Ref Events::repr() {
     return Ref::steal(PyUnicode_FromFormat("<events of %R>", watcher_ ? watcher_.get() : Py_None));
 }
 
-static PyObject* anext_slot(PyObject* self) { return py::value_of<Events>(self)->next().release(); }
+static PyObject* anext_slot(PyObject* self) {
+    auto* value = py::value_of<Events>(self);
+    py::Locked locked(value);
+    return locked ? value->next().release() : nullptr;
+}
 
 static const PyType_Slot events_slots[] = {
     {Py_am_aiter, reinterpret_cast<void*>(PyObject_SelfIter)},
@@ -355,8 +363,7 @@ void end(Watcher* watcher) {
 template <class F>
 static void each_awaited(ev::Loop* loop, F body) {
     for (Watcher* watcher = loop->watchers(); watcher && watcher->owner() == loop;) {
-        Ref keep;
-        if (Py_REFCNT(watcher->object()) > 0) keep = Ref::borrow(watcher->object());
+        Ref keep = py::try_ref(watcher->object());
         if (keep && watcher->awaited()) body(watcher);
         Watcher* next = watcher->next();
         watcher = next;

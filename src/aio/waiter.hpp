@@ -123,6 +123,11 @@ class Events {
  public:
     static const py::TypeInfo kType;
 
+    // See py/lock.hpp.
+    [[nodiscard]] bool lock(py::Lock& lock, bool waits) {
+        return !watcher_ || watcher()->lock(lock, waits);
+    }
+
     Listener& listener() { return listener_; }
     void begin(ev::Watcher* watcher) {
         watcher_ = py::Ref::borrow(watcher->object());
@@ -150,6 +155,11 @@ class Events {
 class Wait {
  public:
     static const py::TypeInfo kType;
+
+    // See py/lock.hpp.
+    [[nodiscard]] bool lock(py::Lock& lock, bool waits) {
+        return !watcher_ || watcher()->lock(lock, waits);
+    }
 
     static py::Ref make(ev::Watcher* watcher, PyObject* events);
     PySendResult send(PyObject** result);

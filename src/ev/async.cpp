@@ -13,6 +13,8 @@ Ref Async::send() {
     // On its way. The loop clears that mark with the GIL held, so its callback, which comes after
     // that, sees all that was done before here. Without a GIL, libev's memory fence is needed.
     if (py::kHasGil && ev_async_pending(&ev_)) return Ref::none();
+    py::Hold hold(owner()->gate());
+    if (!py::kHasGil && !alive()) return {};
     if (!owner()->can_end_poll(&ev_)) return {};
     ev_async_send(owner()->ev(), &ev_);
     if (is_active()) owner()->note_sent(&ev_);
@@ -20,6 +22,7 @@ Ref Async::send() {
 }
 
 void Async::end() {
+    py::Hold hold(owner()->gate());
     owner()->forget_sent(&ev_);
     ev_async_stop(owner()->ev(), &ev_);
 }

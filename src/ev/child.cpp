@@ -109,14 +109,23 @@ bool Child::concerns(Status status) const {
     return (pid_ == 0 || pid_ == status.pid) && (trace_ || !traced);
 }
 
-// Those with a pidfd look by themselves, in their own thread; the others share a loop.
+// Those with a pidfd look by themselves, in their own thread; the others are told, in theirs.
 void Child::hand_over(Child* collector, Status status) {
-    std::lock_guard lock(mutex);
-    for (Child* child = children; child; child = child->next_child_) {
-        if (child == collector || !child->concerns(status)) continue;
-        if (!child->handed_.push(status)) PyErr_WriteUnraisable(child->object());
-        if (child->pidfd_ < 0) ev_feed_event(child->owner()->ev(), &child->ev_, EV_SIGNAL);
+    bool complete = true, elsewhere = false;
+    {
+        std::lock_guard lock(mutex);
+        for (Child* child = children; child; child = child->next_child_) {
+            if (child == collector || !child->concerns(status)) continue;
+            complete = child->handed_.push(status) && complete;
+            if (child->pidfd_ >= 0) continue;
+            if (child->loop_.get() == collector->loop_.get())
+                ev_feed_event(child->owner()->ev(), &child->ev_, EV_SIGNAL);
+            else
+                elsewhere = true;
+        }
     }
+    if (!complete) PyErr_WriteUnraisable(collector->object());
+    if (elsewhere) feed_signal(SIGCHLD);
 }
 
 bool Child::any_traces() {

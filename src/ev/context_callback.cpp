@@ -13,7 +13,7 @@ Ref ContextCallback::make(State& state, PyObject* callback) {
     Ref self = Ref::steal(py::Slots<ContextCallback>::create(type, nullptr, nullptr));
     if (!self) return {};
     auto* value = py::value_of<ContextCallback>(self.get());
-    value->set_callback(callback);
+    value->callback_ = Ref::borrow(callback);
     if (!value->renew()) return {};
     return self;
 }

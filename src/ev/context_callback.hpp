@@ -33,7 +33,7 @@ class ContextCallback {
 
     // From now on in a copy of the current context.
     [[nodiscard]] bool renew();
-    void set_callback(PyObject* callback) { callback_ = py::Ref::borrow(callback); }
+    py::Ref& callback() { return callback_; }
 
     template <class F>
     void each_ref(F f) {

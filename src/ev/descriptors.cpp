@@ -54,31 +54,30 @@ void Descriptors::find_wakeup(int hint) {
 
 void Descriptors::add_own(int fd) {
     struct stat status;
-    if (fstat(fd, &status) == 0) own_[own_size_++] = {fd, status.st_dev, status.st_ino};
+    if (fstat(fd, &status) != 0) return;
+    py::Hold hold(mutex_);
+    own_[own_size_++] = {fd, status.st_dev, status.st_ino};
 }
 
 // The number that the next descriptor will get, if no other thread is quicker.
-static int next_number() {
+int Descriptors::next_number() {
     int fd = dup(STDERR_FILENO);
     if (fd >= 0) close(fd);
     return fd;
 }
 
-Descriptors::Guess Descriptors::guess(Own& own) {
-    own_changed_ = true;
-    return {&own, own.fd < 0 ? next_number() : -1};
-}
+py::Mutex Descriptors::opening_;
 
-// The first watcher of a kind makes libev open a descriptor, and nobody tells which.
-void Descriptors::settle(Guess guess, [[maybe_unused]] const char* kind) {
+// The first watcher of a kind makes libev open a descriptor.
+void Descriptors::settle([[maybe_unused]] Own& own, [[maybe_unused]] int number,
+                         [[maybe_unused]] const char* kind) {
 #ifdef __linux__
-    if (guess.number < 0) return;
+    if (number < 0) return;
     char path[32], target[64] = {};
-    snprintf(path, sizeof path, "/proc/self/fd/%d", guess.number);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", number);
     if (readlink(path, target, sizeof target - 1) < 0 || !strstr(target, kind)) return;
     struct stat status;
-    if (fstat(guess.number, &status) == 0)
-        *guess.own = {guess.number, status.st_dev, status.st_ino};
+    if (fstat(number, &status) == 0) own = {number, status.st_dev, status.st_ino};
 #endif
 }
 

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "py/array.hpp"
+#include "py/lock.hpp"
 
 namespace pyev::ev {
 
@@ -57,15 +58,11 @@ class Descriptors {
     // Around what makes libev open its timerfd or its inotify descriptor.
     template <class F>
     void opening_timerfd(F start) {
-        Guess guess = this->guess(timerfd_);
-        start();
-        settle(guess, "timerfd");
+        opening(timerfd_, "timerfd", start);
     }
     template <class F>
     void opening_inotify(F start) {
-        Guess guess = this->guess(inotify_);
-        start();
-        settle(guess, "inotify");
+        opening(inotify_, "inotify", start);
     }
 
     // libev has taken over the changes and polls.
@@ -76,12 +73,17 @@ class Descriptors {
 
     // libev will make its kernel objects anew, with other numbers.
     void forget_own() {
+        py::Hold hold(mutex_);
         own_size_ = 0;
         timerfd_.fd = inotify_.fd = -1;
     }
 
     // Whether what ends a poll is still there; of what is not known, yes.
-    bool wakeup_alive() const { return own_size_ == 0 || alive(own_[own_size_ - 1]); }
+    // From any thread.
+    bool wakeup_alive() {
+        py::Hold hold(mutex_);
+        return own_size_ == 0 || alive(own_[own_size_ - 1]);
+    }
 
     int backend_fd();
     bool changed() const { return !changed_.empty(); }
@@ -108,12 +110,20 @@ class Descriptors {
         ino_t inode;
     };
 
-    struct Guess {
-        Own* own;
-        int number;
-    };
-    Guess guess(Own& own);
-    void settle(Guess guess, const char* kind);
+    // Nobody tells which descriptor that is: the next number is guessed, and looked at afterwards.
+    // Not while another thread does the same, or each might find the other's.
+    template <class F>
+    void opening(Own& own, const char* kind, F start) {
+        own_changed_ = true;
+        if (own.fd >= 0) return start();
+        py::Hold hold(opening_);
+        int number = next_number();
+        start();
+        settle(own, number, kind);
+    }
+    static int next_number();
+    static void settle(Own& own, int number, const char* kind);
+    static py::Mutex opening_;
 
     enum class Identity { kSame, kAlike, kOther };
 
@@ -136,8 +146,9 @@ class Descriptors {
     struct ev_loop* loop_ = nullptr;
     bool always_all_ = false;  // the backend asserts on descriptors that nobody changed
     Own own_[2] = {};          // what libev itself needs: the backend's and the wake-up's
-    Own timerfd_ = {-1, 0, 0}, inotify_ = {-1, 0, 0};
     int own_size_ = 0;
+    [[no_unique_address]] py::Mutex mutex_;  // of these two
+    Own timerfd_ = {-1, 0, 0}, inotify_ = {-1, 0, 0};
     bool own_changed_ = false;
     int backend_fd_ = -1;
     py::Array<Entry> entries_;  // by descriptor

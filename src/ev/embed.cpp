@@ -25,7 +25,7 @@ bool Embed::configure(PyObject* const* lead) {
     if (!other->alive()) return false;
     if (other->descriptors().backend_fd() < 0)
         return py::raise(state->error.get(), "%R cannot be embedded", lead[0]);
-    other_ = Ref::borrow(lead[0]);
+    py::publish(fields_, other_, Ref::borrow(lead[0]));
     return true;
 }
 
@@ -83,7 +83,8 @@ void Embed::dead(Watch* watch) { static_cast<Embed*>(watch->owner)->fail(EBADF);
 // One turn of the other loop. Python code runs here.
 bool Embed::turn() {
     Ref self = Ref::borrow(object()), keep = other_;
-    return other()->enter() && other()->run(EVRUN_NOWAIT);
+    py::Locked locked(other());
+    return locked && other()->enter() && other()->run(EVRUN_NOWAIT);
 }
 
 void Embed::turn_or_report() {
@@ -96,14 +97,19 @@ void Embed::turn_or_report() {
 // made its backend anew, the new one is watched.
 void Embed::on_prepare(struct ev_loop*, ev_prepare* ev, int) {
     auto* self = static_cast<Embed*>(ev->data);
-    Ref keep = Ref::borrow(self->object());
+    Ref keep = py::try_ref(self->object());
+    if (!keep) return;
+    Ref other = self->other_;
+    py::Locked locked(self->other(), true);
+    if (!self->is_active()) return;
     if (self->other()->descriptors().changed() || self->other()->resets()) self->turn_or_report();
     if (self->is_active()) self->refresh();
 }
 
 void Embed::refresh() {
     if (generation_ == other()->generation()) return;
-    Ref keep = Ref::borrow(object());
+    Ref keep = py::try_ref(object());
+    if (!keep) return;
     owner()->descriptors().stop(&watch_);
     if (watch_backend()) return;
     unwatch_turns();
@@ -131,7 +137,8 @@ Ref Embed::sweep() {
 }
 
 Ref Embed::describe() {
-    return Ref::steal(PyUnicode_FromFormat("other=%R", other_ ? other_.get() : Py_None));
+    Ref other = py::read(fields_, other_);
+    return Ref::steal(PyUnicode_FromFormat("other=%R", other ? other.get() : Py_None));
 }
 
 Ref Embed::get_other() { return other_ ? other_ : Ref::none(); }

@@ -49,10 +49,10 @@ static PyObject* backends(PyObject*, PyObject*) {
     return PyLong_FromUnsignedLong(F());
 }
 
-static PyObject* feed_signal(PyObject*, PyObject* object) {
+static PyObject* feed(PyObject*, PyObject* object) {
     int signum;
     if (!to_signal(object, signum)) return nullptr;
-    ev_feed_signal(signum);
+    feed_signal(signum);
     Py_RETURN_NONE;
 }
 
@@ -122,7 +122,7 @@ Return the EVBACKEND_* bits whose loops can be embedded in another by an Embed w
 
 Some may be missing here: combine with supported_backends().
 libev manual: "GLOBAL FUNCTIONS" and "ev_embed - when one backend isn't enough...".)"},
-    {"feed_signal", feed_signal, METH_O, R"(feed_signal(signum, /)
+    {"feed_signal", feed, METH_O, R"(feed_signal(signum, /)
 --
 
 Pretend that this process received signum: its Signal watchers fire in their loop's next turn.

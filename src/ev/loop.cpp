@@ -59,18 +59,27 @@ bool Loop::init(py::Args args) {
     return true;
 }
 
+// The default loop; `made`, when there is none.
+static Ref the_default(State& state, const Ref& made) {
+    py::Hold hold(state.mutex);
+    Ref loop = state.default_loop ? py::try_ref(state.default_loop->object()) : Ref();
+    if (loop || !made) return loop;
+    state.default_loop = py::value_of<Loop>(made.get());
+    return made;
+}
+
 Ref Loop::make_default(State& state, py::Args args) {
-    if (state.default_loop) {
+    if (Ref loop = the_default(state, Ref())) {
         if ((args.count || args.names) &&
             PyErr_WarnEx(PyExc_RuntimeWarning,
                          "the default loop exists already: these arguments are ignored", 1) < 0)
             return {};
-        return Ref::borrow(state.default_loop->object());
+        return loop;
     }
     auto* type = reinterpret_cast<PyObject*>(state.type<Loop>());
-    Ref loop = Ref::steal(PyObject_Vectorcall(type, args.values, args.count, args.names));
-    if (loop) state.default_loop = py::value_of<Loop>(loop.get());
-    return loop;
+    Ref made = Ref::steal(PyObject_Vectorcall(type, args.values, args.count, args.names));
+    if (!made) return {};
+    return the_default(state, made);  // another thread may have been quicker
 }
 
 bool Loop::refuse() {
@@ -108,6 +117,7 @@ void Loop::unkeep(PyObject* once) {
 
 Ref Loop::repr() {
     const char* name = Py_TYPE(object())->tp_name;
+    py::Hold hold(gate_);
     if (!ev_)
         return Ref::steal(PyUnicode_FromFormat("<%s %s at %p>", name,
                                                state_ ? "closed" : "not initialised", object()));
@@ -261,12 +271,12 @@ Ref Loop::feed_signal_event(PyObject* object) {
 
 bool Loop::set_callback(PyObject* callback) {
     if (!own() || !check_callback(callback)) return false;
-    callback_ = callback == Py_None ? Ref() : Ref::borrow(callback);
+    py::publish(gate_, callback_, callback == Py_None ? Ref() : Ref::borrow(callback));
     return true;
 }
 
 bool Loop::set_data(PyObject* data) {
-    data_ = Ref::borrow(data);
+    py::publish(gate_, data_, Ref::borrow(data));
     return true;
 }
 

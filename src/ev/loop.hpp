@@ -4,6 +4,10 @@
 // can stop and detach them; but it owns none of them, except the `once` ones that are under way.
 // One thread at a time may use it; while it runs that is the one that runs it, and `enter` turns
 // the others away. Callbacks of libev end in `report` or `fail`.
+//
+// Without a GIL, whoever touches the loop or what hangs on it has its monitor: the thread that runs
+// it too, but while that polls or waits in a callback. What any thread may do at any time does
+// without; `gate` then keeps the loop from being closed meanwhile.
 #pragma once
 
 #include <Python.h>
@@ -16,6 +20,7 @@
 #include "ev/rush.hpp"
 #include "ev/state.hpp"
 #include "ev/wakeup.hpp"
+#include "py/lock.hpp"
 #include "py/method.hpp"
 
 namespace pyev::ev {
@@ -60,6 +65,24 @@ class Loop {
     [[nodiscard]] bool enter() { return is_open() || refuse(); }
     bool is_alive() const { return ev_ && !orphaned_; }
     bool is_open() const { return is_alive() && (!owner_ || owner_ == py::this_thread()); }
+    // Another thread runs it.
+    bool elsewhere() const {
+        unsigned long owner = owner_;
+        return owner && owner != py::this_thread();
+    }
+
+    // See py/lock.hpp.
+    [[nodiscard]] bool lock(py::Lock& lock, bool waits, py::Ref keep = py::Ref(),
+                            Loop* other = nullptr) {
+        if (!waits && !orphaned_ && elsewhere()) return refuse();
+        if (other && other != this)
+            lock.begin(monitor_, other->monitor_, std::move(keep));
+        else
+            lock.begin(monitor_, std::move(keep));
+        return true;
+    }
+    py::Mutex& fields() { return gate_; }
+    py::Mutex& gate() { return gate_; }
 
     struct ev_loop* ev() const { return ev_; }
     State& state() const { return *state_; }
@@ -120,6 +143,31 @@ class Loop {
 
     Driver* driver() const { return driver_; }
     void set_driver(Driver* driver) { driver_ = driver; }
+    // Without a GIL. Has `put` leave something for the driver, behind the gate: false, and nothing
+    // happens, unless the loop is in a run() or about to be. A poll ends for it.
+    template <class F>
+    bool post(F put) {
+        {
+            py::Hold hold(gate_);
+            if (!put()) return false;
+            posted_ = true;
+            if (!released_ || woken_) return true;
+            woken_ = true;
+        }
+        if (wakeup_.usable() && wakeup_.send()) return true;
+        wakeup_.note_other();
+        py::Hold hold(gate_);
+        if (ev_) wake();
+        return true;
+    }
+    bool posted() const { return !py::kHasGil && posted_; }
+    // Takes what was left there, behind the gate.
+    template <class F>
+    void take_posted(F take) {
+        if (!posted_) return;
+        py::Hold hold(gate_);
+        if (take()) posted_ = false;
+    }
     // The Async that was sent to last, and may make the next poll return at once; null when that
     // stops.
     void note_sent(ev_async* async) { sent_ = async; }
@@ -139,7 +187,7 @@ class Loop {
     // Something was queued for the driver by another thread, with the GIL. A loop that does not
     // poll asks the driver before it does. May let the GIL go.
     void wake_from_outside() {
-        if (!released_ || std::exchange(woken_, true)) return;
+        if (!released_ || py::exchange(woken_, true)) return;
         if (wakeup_.usable() && wakeup_.send()) return;
         wakeup_.note_other();
         if (ev_) wake();
@@ -256,16 +304,16 @@ class Loop {
     void refresh_embeds();
     [[nodiscard]] bool can_rebuild();
 
-    struct ev_loop* ev_ = nullptr;
+    py::Atomic<struct ev_loop*> ev_ = nullptr;
     State* state_ = nullptr;
     Frame* frame_ = nullptr;
-    PyThreadState* released_ = nullptr;  // while polling without the GIL
-    unsigned long owner_ = 0;            // the thread that has a frame
-    int system_error_ = 0;               // errno of a failed poll
+    py::Atomic<PyThreadState*> released_ = nullptr;  // while polling without the GIL
+    py::Atomic<unsigned long> owner_ = 0;            // the thread that has a frame
+    int system_error_ = 0;                           // errno of a failed poll
     bool debug_ = false;
-    bool woken_ = false;     // while polling without the GIL: this poll, from outside
-    bool orphaned_ = false;  // another thread ran it when the process was forked
-    bool rebuild_ = false;   // libev will make its kernel objects anew before the next poll
+    py::Atomic<bool> woken_ = false;     // while polling without the GIL: this poll, from outside
+    py::Atomic<bool> orphaned_ = false;  // another thread ran it when the process was forked
+    bool rebuild_ = false;  // libev will make its kernel objects anew before the next poll
     bool forked_ = false;
     bool unsettled_ = false;
     bool stale_embeds_ = false;
@@ -277,8 +325,8 @@ class Loop {
     int each_turn_ = 0;    // active watchers that hear of each turn
     double timeout_interval_ = 0;
     int sessions_ = 0;
-    int runs_ = 0;  // ev_depth, without a call
-    ev_async* sent_ = nullptr;
+    py::Atomic<int> runs_ = 0;  // ev_depth, without a call
+    py::Atomic<ev_async*> sent_ = nullptr;
     Driver* driver_ = nullptr;
     Watcher* watchers_ = nullptr;
     Embed* embedders_ = nullptr;
@@ -294,6 +342,9 @@ class Loop {
     Wakeup wakeup_;
     ev_async wake_ = {};
     ev_fork rebuilt_ = {};
+    [[no_unique_address]] py::Monitor monitor_;
+    [[no_unique_address]] py::Mutex gate_;
+    py::Atomic<bool> posted_ = false;
 };
 
 }  // namespace pyev::ev

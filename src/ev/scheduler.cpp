@@ -85,7 +85,8 @@ bool Scheduler::begin() {
 // Asks, and stops the watcher when there is no answer.
 void Scheduler::ask_again() {
     unsettled_ = false;
-    Ref self = Ref::borrow(object());
+    Ref self = py::try_ref(object());
+    if (!self) return;
     Loop* loop = owner();
     if (!ask()) {
         if (owner() == loop) stop_now();
@@ -132,8 +133,9 @@ Ref Scheduler::reset() {
 bool Scheduler::configure(PyObject* const* lead) { return inactive() && set_scheduler(lead[0]); }
 
 Ref Scheduler::describe() {
-    if (!scheduler_) return Ref::steal(PyUnicode_FromString(""));
-    return Ref::steal(PyUnicode_FromFormat("scheduler=%R", scheduler_.get()));
+    Ref scheduler = py::read(fields_, scheduler_);
+    if (!scheduler) return Ref::steal(PyUnicode_FromString(""));
+    return Ref::steal(PyUnicode_FromFormat("scheduler=%R", scheduler.get()));
 }
 
 Ref Scheduler::get_scheduler() { return scheduler_ ? scheduler_ : Ref::none(); }
@@ -142,7 +144,7 @@ bool Scheduler::set_scheduler(PyObject* scheduler) {
     if (!PyCallable_Check(scheduler))
         return py::raise(PyExc_TypeError, "Scheduler: scheduler must be callable, not '%.200s'",
                          Py_TYPE(scheduler)->tp_name);
-    scheduler_ = Ref::borrow(scheduler);
+    py::publish(fields_, scheduler_, Ref::borrow(scheduler));
     return true;
 }
 

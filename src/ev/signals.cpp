@@ -33,19 +33,22 @@ void feed(int signum) { ev_feed_signal(signum); }
 
 bool by_signalfd(const Owner& owner) { return owner.installed.sa_handler == feed; }
 
-// The loop that has the signal and gives it up to `loop`, or null. To change a signalfd would be to
-// change the parent's, so that one stays.
-Loop* giver(Loop* loop, int signum) {
+// The loop that has the signal and gives it up to `loop`, or empty. To change a signalfd would be
+// to change the parent's, so that one stays.
+py::Ref giver(Loop* loop, int signum) {
     std::lock_guard lock(mutex);
     const Owner& owner = owners[signum];
-    if (!owner.watchers || owner.loop == loop->ev() || by_signalfd(owner)) return nullptr;
+    if (!owner.watchers || owner.loop == loop->ev() || by_signalfd(owner)) return {};
     auto* other = static_cast<Loop*>(ev_userdata(owner.loop));
-    return other->inherited() && &other->state() == &loop->state() ? other : nullptr;
+    if (!other->inherited() || &other->state() != &loop->state()) return {};
+    return py::try_ref(other->object());
 }
 
 void take_over(Loop* loop, int signum) {
-    Loop* other = giver(loop, signum);
-    if (!other) return;
+    py::Ref found = giver(loop, signum);
+    if (!found) return;
+    auto* other = py::value_of<Loop>(found.get());
+    py::Locked locked(other, true);
     for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next())
         if (watcher->kind().event == EV_SIGNAL && watcher->is_active() &&
             static_cast<Signal*>(watcher)->signum() == signum)
@@ -63,13 +66,17 @@ bool to_signal(PyObject* object, int& signum) {
     return true;
 }
 
-bool start_signal(Loop* loop, ev_signal* watcher) {
-    int signum = watcher->signum;
-    take_over(loop, signum);
+void feed_signal(int signum) {
     std::lock_guard lock(mutex);
+    ev_feed_signal(signum);
+}
+
+// False: another loop has it. No Python code runs here, nor does it let others run.
+static bool try_signal(Loop* loop, ev_signal* watcher) {
+    std::lock_guard lock(mutex);
+    int signum = watcher->signum;
     Owner& owner = owners[signum];
-    if (owner.watchers && owner.loop != loop->ev())
-        return py::raise(loop->state().error.get(), "signal %d is watched by another loop", signum);
+    if (owner.watchers && owner.loop != loop->ev()) return false;
     if (!owner.watchers) {
         sigaction(signum, nullptr, &owner.before);
         owner.was_blocked = is_blocked(signum);
@@ -87,6 +94,13 @@ bool start_signal(Loop* loop, ev_signal* watcher) {
         }
     }
     return true;
+}
+
+bool start_signal(Loop* loop, ev_signal* watcher) {
+    take_over(loop, watcher->signum);
+    return try_signal(loop, watcher) ||
+           py::raise(loop->state().error.get(), "signal %d is watched by another loop",
+                     watcher->signum);
 }
 
 void stop_signal(Loop* loop, ev_signal* watcher) {

@@ -17,6 +17,9 @@ namespace pyev::ev {
 // An int or a signal.Signals. ValueError for what is no signal's number.
 [[nodiscard]] bool to_signal(PyObject* object, int& signum);
 
+// ev_feed_signal, while its loop is not being closed. Not for a handler of the system's.
+void feed_signal(int signum);
+
 // ev_signal_start, or Error when another loop has that signal.
 [[nodiscard]] bool start_signal(Loop* loop, ev_signal* watcher);
 void stop_signal(Loop* loop, ev_signal* watcher);

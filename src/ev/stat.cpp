@@ -18,7 +18,7 @@ bool Stat::configure(PyObject* const* lead) {
         return py::raise(PyExc_ValueError, "Stat: interval must not be negative or NaN, but is %R",
                          lead[1]);
     if (!inactive()) return false;
-    path_ = path;
+    py::publish(fields_, path_, path);
     encoded_ = encoded;
     ev_stat_set(&ev_, PyBytes_AS_STRING(encoded_.get()), interval);
     looked_ = changed_ = false;
@@ -45,7 +45,8 @@ Ref Stat::stat() {
 }
 
 Ref Stat::describe() {
-    return Ref::steal(PyUnicode_FromFormat("path=%R", path_ ? path_.get() : Py_None));
+    Ref path = py::read(fields_, path_);
+    return Ref::steal(PyUnicode_FromFormat("path=%R", path ? path.get() : Py_None));
 }
 
 Ref Stat::get_path() { return path_; }

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "py/lock.hpp"
 #include "py/object.hpp"
 #include "py/ref.hpp"
 
@@ -61,6 +62,7 @@ class State {
     py::Ref set_wakeup_fd, wakeup_names;  // signal's function, and its keyword
     Loop* loops = nullptr;                // all open ones, linked
     Loop* default_loop = nullptr;
+    [[no_unique_address]] py::Mutex mutex;  // of these two
     unsigned long main_thread = 0;
 
     // Filled in by the module, whose definition types are looked up by.
@@ -102,7 +104,7 @@ class State {
     }
 
  private:
-    int users_ = 1;
+    py::Atomic<int> users_ = 1;
 };
 
 }  // namespace pyev::ev

@@ -25,7 +25,7 @@ Loop::Frame::Frame(Loop* loop, bool runs, int flags)
       loop_(loop),
       keep_(Ref::borrow(loop->object())),
       outer_(std::exchange(loop->frame_, this)),
-      outer_owner_(std::exchange(loop->owner_, py::this_thread())) {}
+      outer_owner_(py::exchange(loop->owner_, py::this_thread())) {}
 
 Loop::Frame::~Frame() {
     loop_->frame_ = outer_;
@@ -42,9 +42,9 @@ bool Loop::run(int flags, int* remaining) {
     if (closing_) return py::raise(state_->error.get(), "%R is being closed", object());
     Frame frame(this, true, flags);
     Session session(this);
-    ++runs_;
+    runs_ = runs_ + 1;
     int active = ev_run(ev_, flags);
-    --runs_;
+    runs_ = runs_ - 1;
     if (remaining) *remaining = active;
     return frame.finish();
 }
@@ -150,9 +150,14 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
         // libev 4.33 counts io_uring's own timerfd watcher once more each time.
         if (ev_backend(ev) == EVBACKEND_IOURING) ev_unref(ev);
     }
-    if (!self->frame_->wait || (self->rush_.on() && py::only_thread())) return;
-    // Noted before: another thread runs as soon as the GIL is let go, and may ask close_fd.
-    self->released_ = PyThreadState_Get();
+    // Without a GIL, who waits for the monitor has its turn also where the loop does not wait.
+    if (py::kHasGil && (!self->frame_->wait || (self->rush_.on() && py::only_thread()))) return;
+    {
+        // Noted before: another thread runs as soon as the GIL is let go, and may ask close_fd.
+        py::Hold hold(self->gate_);
+        self->released_ = PyThreadState_Get();
+        if (self->posted()) self->wake();  // left there since `busy` was asked
+    }
     PyEval_SaveThread();
 }
 
@@ -161,8 +166,11 @@ void Loop::on_acquire(struct ev_loop* ev) noexcept {
     if (self->released_) {
         int number = errno;  // libev looks at it after this
         PyEval_RestoreThread(self->released_);
-        self->released_ = nullptr;
-        self->woken_ = false;
+        {
+            py::Hold hold(self->gate_);
+            self->released_ = nullptr;
+            self->woken_ = false;
+        }
         for (int fd : self->closing_fds_) ::close(fd);
         self->closing_fds_.clear();
         self->wakeup_.polled(self->descriptors_);
@@ -264,6 +272,7 @@ bool Loop::create(unsigned flags) {
         return py::raise(state_->error.get(), "no event loop with flags %d can be made here",
                          static_cast<int>(flags));
     ev_set_userdata(ev_, this);
+    py::allow_try_ref(object());
     ev_async_init(&wake_, on_wake);
     ev_async_start(ev_, &wake_);
     ev_unref(ev_);
@@ -278,6 +287,7 @@ bool Loop::create(unsigned flags) {
     ev_set_invoke_pending_cb(ev_, on_invoke);
     ev_set_loop_release_cb(ev_, on_release, on_acquire);
     pid_ = getpid();
+    py::Hold hold(state_->mutex);
     next_ = state_->loops;
     if (next_) next_->previous_ = this;
     state_->loops = this;
@@ -286,14 +296,25 @@ bool Loop::create(unsigned flags) {
 
 void Loop::destroy() {
     if (ev_) {
-        while (embedders_) embedders_->stop_now();
+        while (Embed* embed = embedders_) {
+            py::Lock both;
+            Ref keep = py::try_ref(embed->object());
+            if (!py::kHasGil && keep) (void)embed->lock(both, true);
+            if (embed == embedders_) embed->stop_now();
+        }
         // A Once is owned by the loop alone: kept until all are stopped.
         Ref onces = std::move(onces_);
         for (Watcher* watcher = watchers_; watcher; watcher = watcher->next()) watcher->stop_now();
         pause_.close();
         interrupt_.close();
         wakeup_.close();
-        ev_loop_destroy(std::exchange(ev_, nullptr));
+        struct ev_loop* ev = ev_;
+        {
+            py::Hold hold(gate_);
+            ev_ = nullptr;
+        }
+        ev_loop_destroy(ev);
+        py::Hold hold(state_->mutex);
         (previous_ ? previous_->next_ : state_->loops) = next_;
         if (next_) next_->previous_ = previous_;
         if (state_->default_loop == this) state_->default_loop = nullptr;

@@ -18,15 +18,34 @@ bool Wakeup::File::has(int fd) const {
     return fstat(fd, &status) == 0 && status.st_dev == device && status.st_ino == inode;
 }
 
+bool Wakeup::intact() {
+    if constexpr (py::kHasGil) return edges_ && file_.has(fd_);
+    int fd;
+    File file;
+    {
+        py::Hold hold(mutex_);
+        if (!edges_) return false;
+        fd = fd_;
+        file = file_;
+    }
+    return file.has(fd);
+}
+
 bool Wakeup::send() {
 #ifdef __linux__
-    int fd = fd_;
-    bool failed;
-    File file = file_;
-    ++senders_;
-    Py_BEGIN_ALLOW_THREADS;
-    failed = !file.has(fd) || eventfd_write(fd, 1) != 0;
-    Py_END_ALLOW_THREADS;
+    int fd;
+    File file;
+    {
+        py::Hold hold(mutex_);
+        if (!py::kHasGil && !edges_) return false;
+        fd = fd_;
+        file = file_;
+        ++senders_;
+    }
+    PyThreadState* thread = py::kHasGil ? PyEval_SaveThread() : nullptr;
+    const bool failed = !file.has(fd) || eventfd_write(fd, 1) != 0;
+    if (py::kHasGil) PyEval_RestoreThread(thread);
+    py::Hold hold(mutex_);
     // The loop may have been closed meanwhile, and the number must not be another's by then.
     if (--senders_ == 0 && closing_ >= 0) ::close(std::exchange(closing_, -1));
     if (!failed || fd != fd_) return true;
@@ -40,7 +59,11 @@ void Wakeup::open([[maybe_unused]] struct ev_loop* loop,
                   [[maybe_unused]] Descriptors& descriptors) {
     opened_ = true;
 #ifdef __linux__
-    if (ev_backend(loop) != EVBACKEND_EPOLL || closing_ >= 0) return;
+    if (ev_backend(loop) != EVBACKEND_EPOLL) return;
+    {
+        py::Hold hold(mutex_);
+        if (closing_ >= 0) return;
+    }
     fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct stat status;
     if (fd_ < 0 || fstat(fd_, &status) != 0) return;
@@ -90,20 +113,24 @@ void Wakeup::woken(struct ev_loop*, ev_io* io, int) {
 // Closed by the program: the other way is used from here on.
 void Wakeup::dead(Watch* watch) {
     auto* self = static_cast<Wakeup*>(watch->owner);
-    self->edges_ = false;
-    self->tries_ = 0;
     ev_ref(self->loop_);
     self->descriptors_->stop(&self->watch_);
+    py::Hold hold(self->mutex_);
+    self->edges_ = false;
+    self->tries_ = 0;
     self->fd_ = -1;
 }
 
 void Wakeup::close() {
+    if (fd_ >= 0) {
+        ev_ref(loop_);
+        descriptors_->stop(&watch_);
+    }
+    py::Hold hold(mutex_);
     edges_ = opened_ = false;
     others_ = 0;
     tries_ = 0;
     if (fd_ < 0) return;
-    ev_ref(loop_);
-    descriptors_->stop(&watch_);
     int fd = std::exchange(fd_, -1);
     if (senders_ > 0)
         closing_ = fd;

@@ -19,6 +19,18 @@ bool Watcher::refuse() {
     return state && py::raise(state->error.get(), "%s.__init__() was not called", kind().name);
 }
 
+bool Watcher::lock(py::Lock& lock, bool waits) {
+    while (Ref held = py::read(fields_, loop_)) {
+        auto* loop = py::value_of<Loop>(held.get());
+        Ref second = kind().second(this);
+        auto* other = second ? py::value_of<Loop>(second.get()) : nullptr;
+        if (!loop->lock(lock, waits, held, other)) return false;
+        if (held.get() == loop_.get()) return true;
+        lock.end();  // it was given to another loop meanwhile
+    }
+    return true;
+}
+
 bool Watcher::inactive() {
     if (!owner() || owner()->closed() || !is_active()) return true;
     return py::raise(owner()->state().error.get(), "%R is active: stop it first", object());
@@ -65,6 +77,10 @@ bool Watcher::init(py::Args args, Loop* loop) {
         return false;
     if (shared[3] && !py::to_int(shared[3], priority)) return false;
     if (shared[4] && !py::to_bool(shared[4], keepalive)) return false;
+    Ref kept = py::kHasGil ? Ref() : py::read(fields_, loop_);
+    py::Lock lock;
+    if (!py::kHasGil && !loop->lock(lock, false, Ref::borrow(loop->object()), owner()))
+        return false;
     // From here on no Python code runs but in `configure`, which looks at the state after it.
     if (!loop->enter() || !inactive()) return false;
     if (owner() && !owner()->closed() && owner() != loop && !owner()->enter()) return false;
@@ -74,15 +90,16 @@ bool Watcher::init(py::Args args, Loop* loop) {
     if (this->awaited()) owner()->driver()->end_waits(owner()->driver(), this);
     if (!loop->enter() || !inactive()) return false;
 
-    Ref old_loop = loop_, old_callback = std::move(callback_), old_data;
+    Ref old_loop = loop_, old_data = Ref::borrow(shared[2]);
     detach();
-    loop_ = Ref::borrow(shared[0]);
-    loop->link(this);
-    callback_ = std::move(callback);
-    if (shared[2]) {
-        old_data = std::move(data_);
-        data_ = Ref::borrow(shared[2]);
+    py::allow_try_ref(object());
+    {
+        py::Hold hold(fields_);
+        loop_ = Ref::borrow(shared[0]);
+        callback_.swap(callback);
+        if (old_data) data_.swap(old_data);
     }
+    loop->link(this);
     priority_ = priority;
     ev_set_priority(base(), clamped(priority));
     keepalive_ = keepalive;
@@ -93,7 +110,7 @@ void Watcher::detach() {
     if (!loop_) return;
     stop_now();
     owner()->unlink(this);
-    Ref old = std::move(loop_);
+    py::publish(fields_, loop_, Ref());
 }
 
 void Watcher::stop_now() {
@@ -144,9 +161,10 @@ bool Watcher::begin_watch(Watch* watch) {
 }
 
 void Watcher::fail(int number) {
-    Ref self = Ref::borrow(object());
+    Ref self = py::try_ref(object());
     Loop* loop = owner();
     stop_now();
+    if (!self) return;
     if (number)
         (void)py::raise_errno(number, self.get());
     else
@@ -179,11 +197,13 @@ void Watcher::finalize() {
 
 Ref Watcher::repr() {
     const char* name = Py_TYPE(object())->tp_name;
-    if (!owner()) return Ref::steal(PyUnicode_FromFormat("<%s not initialised>", name));
+    Ref held = py::read(fields_, loop_);
+    Loop* loop = held ? py::value_of<Loop>(held.get()) : nullptr;
+    if (!loop) return Ref::steal(PyUnicode_FromFormat("<%s not initialised>", name));
     Ref description = kind().describe(this);
     if (!description) return {};
     const char* space = PyUnicode_GetLength(description.get()) ? " " : "";
-    bool open = !owner()->closed();
+    bool open = !loop->closed();
     return Ref::steal(PyUnicode_FromFormat("<%s%s%U%s%s at %p>", name, space, description.get(),
                                            open && is_active() ? " active" : "",
                                            open && is_pending() ? " pending" : "", object()));
@@ -215,7 +235,7 @@ bool Watcher::may_start_driven() {
     if (ContextCallback* callback = ContextCallback::of(callback_.get())) return callback->renew();
     Ref callback = ContextCallback::make(owner()->state(), callback_.get());
     if (!callback) return false;
-    callback_ = std::move(callback);
+    py::publish(fields_, callback_, std::move(callback));
     return true;
 }
 
@@ -293,7 +313,8 @@ Ref Watcher::iterate() {
 template <Ref (Watcher::*F)()>
 static PyObject* slot(PyObject* self) {
     auto* watcher = py::value_of<Watcher>(self);
-    return watcher->enter() ? (watcher->*F)().release() : nullptr;
+    py::Locked locked(watcher);
+    return locked && watcher->enter() ? (watcher->*F)().release() : nullptr;
 }
 
 Ref Watcher::get_loop() { return loop_ ? loop_ : Ref::none(); }
@@ -316,7 +337,7 @@ bool Watcher::set_callback(PyObject* callback) {
     bool driven = owner() && owner()->driver() && kind().awaitable;
     if (!check_callback(callback, kind(), kind().needs_callback && !driven)) return false;
     if (driven) return change_callback(callback);
-    callback_ = Ref::borrow(callback);
+    py::publish(fields_, callback_, Ref::borrow(callback));
     return true;
 }
 
@@ -327,19 +348,18 @@ bool Watcher::change_callback(PyObject* callback) {
     if (will_be_awaited != awaited()) {
         if (!enter() || !inactive()) return false;
         if (awaited()) driver->end_waits(driver, this);
-        callback_ = will_be_awaited ? driver->make_audience(driver) : Ref::borrow(callback);
+        Ref next = will_be_awaited ? driver->make_audience(driver) : Ref::borrow(callback);
+        py::publish(fields_, callback_, std::move(next));
         return static_cast<bool>(callback_);
     }
     if (will_be_awaited) return true;
-    if (ContextCallback* called = callback_ ? ContextCallback::of(callback_.get()) : nullptr)
-        called->set_callback(callback);
-    else
-        callback_ = Ref::borrow(callback);
+    ContextCallback* called = callback_ ? ContextCallback::of(callback_.get()) : nullptr;
+    py::publish(fields_, called ? called->callback() : callback_, Ref::borrow(callback));
     return true;
 }
 
 bool Watcher::set_data(PyObject* data) {
-    data_ = Ref::borrow(data);
+    py::publish(fields_, data_, Ref::borrow(data));
     return true;
 }
 

@@ -40,8 +40,13 @@ class Watcher {
         void (*stop)(Watcher*);   // of an active one
         bool (*configure)(Watcher*, PyObject* const* lead);
         py::Ref (*describe)(Watcher*);
-        bool (*settle)(Watcher*);  // Scheduler's; true when there was something to do
+        bool (*settle)(Watcher*);     // Scheduler's; true when there was something to do
+        py::Ref (*second)(Watcher*);  // another loop that it has to do with
     };
+
+    // See py/lock.hpp.
+    [[nodiscard]] bool lock(py::Lock& lock, bool waits);
+    py::Mutex& fields() { return fields_; }
 
     [[nodiscard]] bool alive() { return (loop_ && owner()->is_alive()) || refuse(); }
     [[nodiscard]] bool enter() { return (loop_ && owner()->is_open()) || refuse(); }
@@ -66,7 +71,7 @@ class Watcher {
                Py_IS_TYPE(callback_.get(), owner()->driver()->audience);
     }
     PyObject* audience() const { return callback_.get(); }
-    void drop_audience() { callback_ = py::Ref(); }
+    void drop_audience() { py::publish(fields_, callback_, py::Ref()); }
     // Starts an inactive one, whoever hears it.
     [[nodiscard]] bool activate();
     // Stops it and clears what is pending; nothing of it is left in libev.
@@ -152,7 +157,8 @@ class Watcher {
     int priority_ = 0;  // as given; libev's own field holds it clamped
     bool keepalive_ = true;
     Hold hold_ = Hold::kNone;
-    uint16_t delivered_ = 0;  // Io's: events so far, modulo
+    uint16_t delivered_ = 0;                  // Io's: events so far, modulo
+    [[no_unique_address]] py::Mutex fields_;  // of references, here and in subclasses
 
     // Error when active: what may not be changed then. Ask after the last call into Python.
     [[nodiscard]] bool inactive();
@@ -191,6 +197,7 @@ class WatcherOf : public Watcher {
     bool configure(PyObject* const*) { return inactive(); }
     py::Ref describe() { return py::Ref::steal(PyUnicode_FromString("")); }
     bool settle() { return false; }
+    py::Ref second() { return {}; }
     void event(int revents) { deliver(revents); }
 
  protected:
@@ -204,7 +211,11 @@ class WatcherOf : public Watcher {
         auto* watcher = reinterpret_cast<Watcher*>(reinterpret_cast<char*>(ev) - sizeof(Watcher));
         return static_cast<T*>(watcher);
     }
-    static void on_event(struct ev_loop*, E* ev, int revents) { from(ev)->event(revents); }
+    static void on_event(struct ev_loop*, E* ev, int revents) {
+        // The last reference may just have gone, in another thread: it waits for us to be done.
+        py::Alive alive(from(ev)->object());
+        if (alive) from(ev)->event(revents);
+    }
 
     static constexpr Kind kKind = {
         T::kName,
@@ -223,6 +234,7 @@ class WatcherOf : public Watcher {
         },
         [](Watcher* watcher) { return static_cast<T*>(watcher)->describe(); },
         [](Watcher* watcher) { return static_cast<T*>(watcher)->settle(); },
+        [](Watcher* watcher) { return static_cast<T*>(watcher)->second(); },
     };
 
     E ev_;

@@ -40,6 +40,7 @@ static PyObject* make(PyObject* module, PyObject* const* values, Py_ssize_t coun
     if (!has("a transport", count, 6)) return nullptr;
     aio::LoopBase* loop = loop_of(state, values[0]);
     if (!loop || !py::to_fd(values[1], fd)) return nullptr;
+    py::Locked locked(loop);
     Transport::Parts parts = {loop, fd, values[2]};
     parts.socket = values[1];
     parts.waiter = or_null(values[3]);
@@ -73,6 +74,7 @@ static PyObject* make_ssl_transport(PyObject* module, PyObject* const* values, P
     if (!py::to_bool(values[4], parts.server_side) ||
         !py::to_bool(values[8], parts.makes_connection))
         return nullptr;
+    py::Locked locked(parts.loop);
     return SslTransport::make(state, parts).release();
 }
 
@@ -114,6 +116,7 @@ static PyObject* accept_connections(PyObject* module, PyObject* const* values, P
     PyObject *factory = values[1], *socket = values[2], *server = values[3];
     SslTransport::Parts tls = {};
     if (!loop || !py::to_int(values[4], backlog) || !take_tls(values[5], tls)) return nullptr;
+    py::Locked locked(loop);
     do {
         // The one before may have closed the server.
         if (loop->closed()) Py_RETURN_NONE;
@@ -201,6 +204,7 @@ static PyObject* connect_socket(PyObject* module, PyObject* const* values, Py_ss
     PyObject *factory = values[1], *host = values[2], *port = values[3];
     SslTransport::Parts tls;
     if (!loop || !take_client_tls(values[5], tls)) return nullptr;
+    py::Locked locked(loop);
     Address to;
     Ref address = Ref::steal(PyTuple_Pack(2, host, port));
     if (!address) return nullptr;
@@ -236,6 +240,13 @@ static PyObject* connect_socket(PyObject* module, PyObject* const* values, Py_ss
 static PyObject* tls_fallback(PyObject* module, PyObject*) {
     auto& state = *static_cast<State*>(aio::State::of(module));
     return state.tls.prepare() ? state.tls.why_not.new_ref() : nullptr;
+}
+
+// What every event loop needs. Called by the module that makes them, when it is imported: that is
+// once, whatever threads there are.
+static PyObject* prepare(PyObject* module, PyObject*) {
+    auto& state = *static_cast<State*>(aio::State::of(module));
+    return state.prepare(module) ? Ref::none().release() : nullptr;
 }
 
 // Made when somebody asks, as the first event loop is: importing pyev does not import asyncio.
@@ -281,6 +292,8 @@ PyMethodDef functions[] = {
     {"tls_fallback", tls_fallback, METH_NOARGS,
      "tls_fallback()\n--\n\n"
      "Why TLS is done by ssl's own objects; None when OpenSSL is called directly."},
+    {"_prepare", prepare, METH_NOARGS,
+     "_prepare()\n--\n\nMake what event loops need, unless it has been made."},
     {"stream_classes", stream_classes, METH_NOARGS,
      "stream_classes()\n--\n\nThe classes StreamReader and StreamWriter."},
     {nullptr, nullptr, 0, nullptr},

@@ -3,7 +3,9 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstring>
+#include <mutex>
 
 #include "net/openssl_engine.hpp"
 #include "py/call.hpp"
@@ -87,11 +89,18 @@ static Ref look(PyObject* ssl, OpenSsl& found) {
 
 OpenSsl OpenSsl::library;
 
+static std::mutex mutex;
+static std::atomic<bool> complete;  // the library
+
 Ref OpenSsl::find(PyObject* ssl) {
-    if (library.method) return Ref::none();
+    if (complete) return Ref::none();
     OpenSsl found = {};
     Ref why = look(ssl, found);
-    if (why.get() == Py_None && !library.method) library = found;
+    if (why.get() != Py_None) return why;
+    // Of several threads, or interpreters, the first.
+    std::lock_guard lock(mutex);
+    if (!complete) library = found;
+    complete = true;
     return why;
 }
 

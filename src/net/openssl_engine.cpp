@@ -6,6 +6,7 @@
 #include <new>
 
 #include "py/error.hpp"
+#include "py/lock.hpp"
 
 namespace pyev::net {
 
@@ -96,6 +97,7 @@ bool OpenSslEngine::pending() { return openssl.SSL_has_pending(connection_) != 0
 // SSL_get_error() looks there.
 template <class F>
 TlsEngine::Result OpenSslEngine::call(Output& output, F function) {
+    py::Lock lock(object_.get());  // as ssl itself does
     if (!kept_.empty()) {
         if (!output.append(kept_.begin(), kept_.size())) return Result::kFailed;
         kept_.reset(0);

@@ -49,6 +49,10 @@ class SslTransport : public aio::Runnable, public Sink {
     // The sink that a protocol is, or null.
     static Sink* sink_of(State& state, PyObject* protocol);
 
+    // See py/lock.hpp.
+    [[nodiscard]] bool lock(py::Lock& lock, bool) {
+        return aio::LoopBase::lock_of(loop_, lock, object());
+    }
     bool init(py::Args) { return true; }
     bool alive() const { return true; }
     bool enter() const;

@@ -19,6 +19,9 @@ using py::Ref;
 // somebody put there.
 static constexpr Py_ssize_t kAttributes = 8;
 
+// What becomes of two threads that read from one stream at the same time.
+static constexpr const char* kChanged = "another thread has taken from the stream's buffer";
+
 // Known classes.
 
 // Whether `object` is the very function, or property, that `module` came with.
@@ -55,6 +58,7 @@ bool KnownClass::learn(PyObject* type, const char* const* names, PyObject* modul
 // Looking a method up gives the class a version.
 bool KnownClass::look() {
     auto* type = reinterpret_cast<PyTypeObject*>(type_.get());
+    if (type->tp_version_tag && type->tp_version_tag == touched_) return false;
     bool same = known_ && (!base_ || base_->untouched()) &&
                 type->tp_getattro == PyObject_GenericGetAttr &&
                 type->tp_setattro == PyObject_GenericSetAttr;
@@ -63,8 +67,8 @@ bool KnownClass::look() {
         if (!found) PyErr_Clear();
         same = found.get() == methods_[i].get();
     }
-    version_ = type->tp_version_tag;
-    return untouched_ = same;
+    (same ? untouched_ : touched_) = type->tp_version_tag;
+    return same;
 }
 
 PyObject* KnownClass::call_super(size_t index, PyObject* self, PyObject* const* values,
@@ -148,9 +152,9 @@ ReaderAttributes::ReaderAttributes(Streams& streams, PyObject* reader)
 }
 
 bool ReaderAttributes::find() {
-    PyObject* paused = get(Attribute::_paused);
-    PyObject* limit = get(Attribute::_limit);
-    PyObject* buffer = get(Attribute::_buffer);
+    py::Found paused = get(Attribute::_paused);
+    py::Found limit = get(Attribute::_limit);
+    py::Found buffer = get(Attribute::_buffer);
     if ((paused != Py_False && paused != Py_True) || !limit || !PyLong_CheckExact(limit) ||
         !buffer || !PyByteArray_CheckExact(buffer) || py::exported(buffer))
         return false;
@@ -172,12 +176,18 @@ bool ReaderAttributes::resume() {
 }
 
 bool ReaderAttributes::copy(size_t size, Ref& bytes) {
+    py::Lock lock(buffer_.get());
+    if (!py::kHasGil && buffered() < size) return py::raise(PyExc_RuntimeError, "%s", kChanged);
     bytes = Ref::steal(PyBytes_FromStringAndSize(data(), static_cast<Py_ssize_t>(size)));
     return static_cast<bool>(bytes);
 }
 
 bool ReaderAttributes::drop(size_t size) {
-    if (!py::drop_head(buffer_.get(), static_cast<Py_ssize_t>(size))) return false;
+    {
+        py::Lock lock(buffer_.get());
+        if (!py::kHasGil && buffered() < size) return py::raise(PyExc_RuntimeError, "%s", kChanged);
+        if (!py::drop_head(buffer_.get(), static_cast<Py_ssize_t>(size))) return false;
+    }
     return !paused_ || buffered() > limit_ || resume();
 }
 
@@ -191,10 +201,12 @@ Served ReaderAttributes::append(const char* data, size_t size) {
         (waiter.get() != Py_None && Py_TYPE(waiter.get()) != streams_.future_type()))
         return Served::kUnusual;
     if (!size) return Served::kDone;
+    py::Lock lock(buffer_.get());
     size_t before = buffered();
     if (PyByteArray_Resize(buffer_.get(), static_cast<Py_ssize_t>(before + size)) < 0)
         return Served::kFailed;
     std::memcpy(PyByteArray_AS_STRING(buffer_.get()) + before, data, size);
+    lock.end();
     bool done = waiter.get() == Py_None || wake(waiter.get());
     return done && pause() ? Served::kDone : Served::kFailed;
 }
@@ -217,7 +229,7 @@ bool ReaderAttributes::wake(PyObject* waiter) {
 
 // Holds the transport back when there is more than twice the limit.
 bool ReaderAttributes::pause() {
-    PyObject* transport = get(Attribute::_transport);
+    py::Found transport = get(Attribute::_transport);
     if (paused_ || !transport || transport == Py_None || buffered() <= 2 * limit_) return true;
     Ref keep = Ref::borrow(transport);
     if (py::call_method(transport, streams_.name(Attribute::pause_reading)))
@@ -238,7 +250,7 @@ Served Streams::feed(PyObject* object, const char* data, size_t size) {
     if (!protocol.untouched()) return Served::kUnusual;
     Attributes attributes(*this, object);
     if (!attributes || attributes.get(Attribute::data_received)) return Served::kUnusual;
-    PyObject* weak = attributes.get(Attribute::_stream_reader_wr);
+    py::Found weak = attributes.get(Attribute::_stream_reader_wr);
     if (!weak || !PyWeakref_CheckRefExact(weak)) return Served::kUnusual;
     Ref found = py::call(weak);
     if (!found || found.get() == Py_None) return PyErr_Clear(), Served::kUnusual;
@@ -248,7 +260,7 @@ Served Streams::feed(PyObject* object, const char* data, size_t size) {
 bool Streams::adopt(PyObject* object) {
     if (!feeds(object) || !protocol.untouched() || !reader.untouched()) return true;
     Attributes attributes(*this, object);
-    PyObject* weak = attributes ? attributes.get(Attribute::_stream_reader_wr) : nullptr;
+    py::Found weak = attributes ? attributes.get(Attribute::_stream_reader_wr) : nullptr;
     if (!weak || !PyWeakref_CheckRefExact(weak)) return true;
     Ref found = py::call(weak);
     if (!found) return false;

@@ -15,6 +15,7 @@
 #include "aio/state.hpp"
 #include "py/array.hpp"
 #include "py/call.hpp"
+#include "py/lock.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::net {
@@ -53,7 +54,7 @@ class KnownClass {
     // CPython gives a class another version whenever something in it or above it changes.
     bool untouched() {
         unsigned version = reinterpret_cast<PyTypeObject*>(type_.get())->tp_version_tag;
-        return version && version == version_ ? untouched_ : look();
+        return (version && version == untouched_) || look();
     }
     // Calls the method that a class above has now, whoever has put it there, as super() does. Null:
     // an exception is set.
@@ -80,9 +81,8 @@ class KnownClass {
     std::array<py::Ref, kMost> names_, methods_;
     size_t size_ = 0;
     KnownClass* base_ = nullptr;
-    unsigned version_ = 0;  // in which it was looked at
-    bool untouched_ = false;
-    bool known_ = false;  // all methods were found as they should be
+    py::Atomic<unsigned> untouched_ = 0, touched_ = 0;  // versions that were looked at
+    bool known_ = false;                                // all methods were found as they should be
 };
 
 // What all streams of an interpreter share.
@@ -137,13 +137,9 @@ class Attributes {
 
     explicit operator bool() const { return static_cast<bool>(dict_); }
     Py_ssize_t size() const { return PyDict_GET_SIZE(dict_.get()); }
-    // Borrowed; null: there is none.
-    PyObject* get(Attribute attribute) const { return get(streams_.name(attribute)); }
-    PyObject* get(PyObject* name) const {
-        PyObject* found = PyDict_GetItemWithError(dict_.get(), name);
-        if (!found && PyErr_Occurred()) PyErr_Clear();
-        return found;
-    }
+    // Null: there is none.
+    py::Found get(Attribute attribute) const { return get(streams_.name(attribute)); }
+    py::Found get(PyObject* name) const { return py::find(dict_.get(), name); }
     [[nodiscard]] bool set(Attribute attribute, PyObject* value) {
         return PyDict_SetItem(dict_.get(), streams_.name(attribute), value) == 0;
     }

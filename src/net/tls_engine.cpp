@@ -14,8 +14,24 @@ namespace pyev::net {
 
 using py::Ref;
 
-bool TlsNames::prepare() {
-    if (why_not) return true;
+// What another thread has found meanwhile stays.
+bool TlsNames::find() {
+    TlsNames found;
+    if (!found.look()) return false;
+    py::Hold hold(mutex_);
+    if (ready_) return true;
+    memory_bio.swap(found.memory_bio);
+    plain_object.swap(found.plain_object);
+    again.swap(found.again);
+    ended.swap(found.ended);
+    certificate_error.swap(found.certificate_error);
+    wrap_names.swap(found.wrap_names);
+    why_not.swap(found.why_not);
+    ready_ = true;
+    return true;
+}
+
+bool TlsNames::look() {
     Ref ssl = Ref::steal(PyImport_ImportModule("ssl"));
     if (!ssl) return false;
     auto get = [&](const char* name) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 
 #include "py/array.hpp"
+#include "py/lock.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::net {
@@ -21,7 +22,8 @@ struct TlsNames {
     py::Ref memory_bio, plain_object, again, ended, certificate_error, wrap_names;
     py::Ref why_not;  // OpenSSL is not called directly; None when it is
 
-    [[nodiscard]] bool prepare();
+    // In any thread.
+    [[nodiscard]] bool prepare() { return ready_ || find(); }
 
     template <class F>
     void each_ref(F f) {
@@ -33,6 +35,13 @@ struct TlsNames {
         f(wrap_names);
         f(why_not);
     }
+
+ private:
+    [[nodiscard]] bool find();
+    [[nodiscard]] bool look();
+
+    py::Atomic<bool> ready_ = false;
+    [[no_unique_address]] py::Mutex mutex_;
 };
 
 class TlsEngine {

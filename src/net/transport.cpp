@@ -149,7 +149,7 @@ bool Transport::keep_extra(PyObject* key, PyObject* value) {
 
 bool Transport::has_peer() {
     Ref extra = get_extra();
-    PyObject* peer = extra ? PyDict_GetItemWithError(extra.get(), name(Name::peername)) : nullptr;
+    py::Found peer = extra ? py::find(extra.get(), name(Name::peername)) : nullptr;
     int connected = peer ? PyObject_IsTrue(peer) : 0;
     if (PyErr_Occurred()) PyErr_Clear();
     return connected > 0;
@@ -305,7 +305,8 @@ bool Transport::run_lost() {
     close_descriptor();
     leave_server();
     kind().gone(this);
-    protocol_ = context_ = loop_ = Ref();
+    protocol_ = context_ = Ref();
+    py::publish(mutex_, loop_, Ref());
     if (pending) py::put_raised(pending.release());
     return told;
 }

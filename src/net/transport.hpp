@@ -52,6 +52,10 @@ class Transport : public aio::Runnable {
         const Address* peer = nullptr;  // as accept() gave it
     };
 
+    // See py/lock.hpp.
+    [[nodiscard]] bool lock(py::Lock& lock, bool) {
+        return aio::LoopBase::lock_of(py::read(mutex_, loop_), lock, object());
+    }
     bool alive() const { return true; }
     bool enter() const { return true; }
     bool unfinished() const { return fd_ >= 0; }
@@ -144,9 +148,10 @@ class Transport : public aio::Runnable {
     unsigned lost_ = 0;          // connection_lost() is due or done; counts the writes since
     unsigned char pending_ = 0;  // events that have come and not been dealt with
     bool closing_ = false;
-    bool filled_ = false;  // get_extra() has
-    bool queued_ = false;  // in the ready ring for kEvents
-    bool made_ = false;    // of a descriptor made here, which nobody has watched
+    bool filled_ = false;                    // get_extra() has
+    bool queued_ = false;                    // in the ready ring for kEvents
+    bool made_ = false;                      // of a descriptor made here, which nobody has watched
+    [[no_unique_address]] py::Mutex mutex_;  // of loop_
 
  private:
     static void on_event(struct ev_loop*, ev_io* io, int revents);

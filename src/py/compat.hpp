@@ -4,7 +4,17 @@
 #include <Python.h>
 #include <pthread.h>
 
-// A row of a module's slots: each interpreter may have a GIL of its own.
+// A Python without a GIL, as far as this code knows how to be safe there: 3.13 lacks the calls that
+// takes.
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+#define PYEV_FREE_THREADED
+// A row of a module's slots: the GIL need not come back for us.
+#define PYEV_NEEDS_NO_GIL {Py_mod_gil, Py_MOD_GIL_NOT_USED}
+#else
+#define PYEV_NEEDS_NO_GIL {0, nullptr}
+#endif
+
+// Another row: each interpreter may have a GIL of its own.
 #if PY_VERSION_HEX >= 0x030C0000
 #define PYEV_PER_INTERPRETER_GIL \
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}
@@ -14,7 +24,7 @@
 
 namespace pyev::py {
 
-#ifdef Py_GIL_DISABLED
+#ifdef PYEV_FREE_THREADED
 constexpr bool kHasGil = false;
 #else
 constexpr bool kHasGil = true;

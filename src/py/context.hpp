@@ -44,8 +44,9 @@ class InContext {
 //
 // A context is little more than a pointer to an immutable mapping, which its copies share: the
 // mapping is all that has to be kept, and one Context serves a callback after the other, as long
-// as none of them has kept a reference to it. CPython says so in no document, so `init` looks
-// whether it is true here; where it is not, `current` has nothing to offer.
+// as none of them has kept a reference to it; without a GIL, where threads share this, each has its
+// own. CPython says so in no document, so `init` looks whether it is true here; where it is not,
+// `current` has nothing to offer.
 class Contexts {
  public:
     [[nodiscard]] bool init();
@@ -65,12 +66,14 @@ class Contexts {
     Ref make(PyObject* vars);
     // One to run a callback in, to be given back.
     Ref lend(PyObject* vars) {
+        if constexpr (!kHasGil) return make(vars);
         Ref context = std::move(spare_);
         if (!context || !unused(context.get())) return make(vars);
         put(context.get(), vars);
         return context;
     }
     void give_back(Ref context) {
+        if constexpr (!kHasGil) return;
         if (!unused(context.get())) return;
         put(context.get(), empty_.get());  // nothing lives longer for it
         spare_ = std::move(context);

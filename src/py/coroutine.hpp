@@ -17,6 +17,7 @@
 
 #include "py/call.hpp"
 #include "py/error.hpp"
+#include "py/lock.hpp"
 #include "py/method.hpp"
 #include "py/object.hpp"
 
@@ -57,7 +58,8 @@ inline Ref answer(PySendResult what, PyObject* result) {
 
 // StopIterations, one after the other in the same object: to make one for each value that a
 // coroutine returns costs a quarter of what it takes to read a line. CPython's `await` asks a
-// coroutine that is not its own for one since 3.12, takes the value, and drops it.
+// coroutine that is not its own for one since 3.12, takes the value, and drops it. Without a GIL,
+// where threads share this, each is made anew.
 class Stop {
  public:
     template <class F>
@@ -66,6 +68,11 @@ class Stop {
     }
 
     void raise(Ref value) {
+        if constexpr (!kHasGil) {
+            Ref stop = call(PyExc_StopIteration, value.get());
+            if (stop) put_raised(stop.release());
+            return;
+        }
         auto* stop = reinterpret_cast<PyStopIterationObject*>(spare_.get());
         if (!stop || Py_REFCNT(spare_.get()) != 1 || stop->dict || stop->traceback ||
             stop->context || stop->cause) {
@@ -96,8 +103,13 @@ inline void let_rest(Stop* stop) {
 
 template <class T>
 struct CoroutineOf {
+    // Without a GIL, two threads may take the same coroutine for theirs.
     static PySendResult am_send(PyObject* self, PyObject* value, PyObject** result) {
-        return value_of<T>(self)->step(value, result);
+        Lock one(self);
+        Locked locked(value_of<T>(self));
+        if (locked) return value_of<T>(self)->step(value, result);
+        *result = nullptr;
+        return PYGEN_ERROR;
     }
 
     static PyObject* send(PyObject* self, PyObject* value) {
@@ -115,7 +127,7 @@ struct CoroutineOf {
         T* value = value_of<T>(self);
         Stop* stop = value->stop();
         PyObject* result = nullptr;
-        PySendResult what = stop ? value->step(Py_None, &result) : PYGEN_ERROR;
+        PySendResult what = stop ? am_send(self, Py_None, &result) : PYGEN_ERROR;
         if (what != PYGEN_RETURN) return result;
         // Without an exception it means None.
         Ref held = Ref::steal(result);

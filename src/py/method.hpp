@@ -1,12 +1,14 @@
 // Calling conventions, adapted once: a member function becomes a row of a method or getset table.
 //
-// Every adaptor asks `bool T::enter()` first (alive, and called from the thread that may); the
-// names in `plain_` ask only `bool T::alive()`: plain reads, and calls any thread may make.
+// Every adaptor of a method takes the lock of what T belongs to (py/lock.hpp), and asks `bool
+// T::enter()`: alive, and called from the thread that may. Those with Guard::kAlive ask only `bool
+// T::alive()` and take none: plain reads, and calls any thread may make.
 #pragma once
 
 #include <Python.h>
 
 #include "py/args.hpp"
+#include "py/lock.hpp"
 #include "py/object.hpp"
 #include "py/ref.hpp"
 
@@ -28,6 +30,9 @@ using Owner = typename MemberOf<decltype(F)>::Type;
 enum class Guard { kEnter, kAlive, kNone };
 
 template <Guard G, class T>
+using Inside = std::conditional_t<G == Guard::kAlive, Reading<T>, Locked<T>>;
+
+template <Guard G, class T>
 bool admitted(T* value) {
     if constexpr (G == Guard::kEnter) return value->enter();
     if constexpr (G == Guard::kAlive) return value->alive();
@@ -39,7 +44,8 @@ template <auto F, Guard G = Guard::kEnter>
 PyMethodDef noargs(const char* name, const char* doc) {
     PyCFunction call = [](PyObject* self, PyObject*) -> PyObject* {
         auto* value = value_of<Owner<F>>(self);
-        if (!admitted<G>(value)) return nullptr;
+        Inside<G, Owner<F>> inside(value);
+        if (!inside || !admitted<G>(value)) return nullptr;
         return (value->*F)().release();
     };
     return {name, call, METH_NOARGS, doc};
@@ -50,7 +56,8 @@ template <auto F, Guard G = Guard::kEnter>
 PyMethodDef onearg(const char* name, const char* doc) {
     PyCFunction call = [](PyObject* self, PyObject* argument) -> PyObject* {
         auto* value = value_of<Owner<F>>(self);
-        if (!admitted<G>(value)) return nullptr;
+        Inside<G, Owner<F>> inside(value);
+        if (!inside || !admitted<G>(value)) return nullptr;
         return (value->*F)(argument).release();
     };
     return {name, call, METH_O, doc};
@@ -63,7 +70,8 @@ PyMethodDef fast(const char* name, const char* doc) {
     Call call = [](PyObject* self, PyObject* const* values, Py_ssize_t count,
                    PyObject* names) -> PyObject* {
         auto* value = value_of<Owner<F>>(self);
-        if (!admitted<G>(value)) return nullptr;
+        Inside<G, Owner<F>> inside(value);
+        if (!inside || !admitted<G>(value)) return nullptr;
         return (value->*F)(Args{values, count, names}).release();
     };
     return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call)),
@@ -75,6 +83,7 @@ template <auto G, Guard W = Guard::kAlive>
 PyGetSetDef get(const char* name, const char* doc) {
     getter read = [](PyObject* self, void*) -> PyObject* {
         auto* value = value_of<Owner<G>>(self);
+        Reading reading(value);
         if (!admitted<W>(value)) return nullptr;
         return (value->*G)().release();
     };
@@ -94,7 +103,9 @@ PyGetSetDef getset(const char* name, const char* doc) {
                          static_cast<const char*>(closure));
             return -1;
         }
-        if (!admitted<W == Guard::kNone ? Guard::kNone : Guard::kEnter>(value)) return -1;
+        Locked locked(value);
+        if (!locked || !admitted<W == Guard::kNone ? Guard::kNone : Guard::kEnter>(value))
+            return -1;
         return (value->*S)(object) ? 0 : -1;
     };
     return row;

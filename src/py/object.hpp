@@ -11,6 +11,7 @@
 //   bool unfinished() const                 whether dropping it now deserves finalize()
 //   void finalize()                         the last words of an object dropped while unfinished
 //   Ref repr()
+//   bool lock(Lock&, bool waits)            see py/lock.hpp; only where objects of T need one
 //
 // A T whose objects are called has `static PyObject* call(...)` in vectorcall's shape, and begins
 // with a vectorcallfunc that points to it.
@@ -25,6 +26,7 @@
 #include <type_traits>
 
 #include "py/args.hpp"
+#include "py/lock.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::py {
@@ -76,7 +78,10 @@ struct Slots {
     }
 
     static int init(PyObject* self, PyObject* tuple, PyObject* dict) {
-        return with_tuple(tuple, dict, [&](Args args) { return value_of<T>(self)->init(args); });
+        T* value = value_of<T>(self);
+        Locked locked(value);
+        if (!locked) return -1;
+        return with_tuple(tuple, dict, [&](Args args) { return value->init(args); });
     }
 
     // type(...) without a tuple or a dictionary; subclasses take the two slots above.
@@ -106,6 +111,7 @@ struct Slots {
 
     static int clear(PyObject* self) {
         T* value = value_of<T>(self);
+        Locked locked(value, true);
         value->stop_for_clear();
         value->each_ref([](Ref& ref) { ref = Ref(); });
         return 0;
@@ -113,6 +119,7 @@ struct Slots {
 
     static void finalize(PyObject* self) {
         T* value = value_of<T>(self);
+        Locked locked(value, true);
         if (value->unfinished()) value->finalize();
     }
 
@@ -121,15 +128,24 @@ struct Slots {
         T* value = value_of<T>(self);
         if (value->unfinished() && PyObject_CallFinalizerFromDealloc(self) < 0) return;
         PyObject_GC_UnTrack(self);
-        if (reinterpret_cast<typename HeadOf<T>::Type*>(self)->weakrefs)
+        if (!kHasGil || reinterpret_cast<typename HeadOf<T>::Type*>(self)->weakrefs)
             PyObject_ClearWeakRefs(self);
-        value->stop_for_clear();
-        value->~T();
+        {
+            Locked locked(value, true);
+            value->stop_for_clear();
+            value->~T();
+        }
         type->tp_free(self);
         Py_DECREF(type);
     }
 
-    static PyObject* repr(PyObject* self) { return value_of<T>(self)->repr().release(); }
+    // What may be read in any thread sees to that itself.
+    static PyObject* repr(PyObject* self) {
+        T* value = value_of<T>(self);
+        if constexpr (requires { value->fields(); }) return value->repr().release();
+        Locked locked(value, true);
+        return value->repr().release();
+    }
 };
 
 // Whether `object` is a T; only for a Closed type, which has no subclasses.

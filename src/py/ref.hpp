@@ -24,6 +24,7 @@ class Ref {
         return *this;
     }
 
+    void swap(Ref& other) noexcept { std::swap(object_, other.object_); }
     explicit operator bool() const { return object_ != nullptr; }
     PyObject* get() const { return object_; }
     PyObject* release() { return std::exchange(object_, nullptr); }
