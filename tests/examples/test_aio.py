@@ -42,6 +42,10 @@ OUTPUT = {
         "new ones are refused",
         "the service says answered 12, gave up 0",
     ],
+    "threads": [
+        "1000 answers, 0 wrong",
+        "both have counted them: 1000",
+    ],
     "udp": [
         "10 clients were told the time 200 times",
         "asked again what was lost: True",
