@@ -282,7 +282,7 @@ PyMethodDef functions[] = {
         "A transport through TLS, to be made the protocol of the transport that it goes through."),
     fast<connect_socket>(
         "connect_socket",
-        "connect_socket(loop, protocol_factory, host, port, waiter, /)\n--\n\n"
+        "connect_socket(loop, protocol_factory, host, port, waiter, tls, /)\n--\n\n"
         "Connect to a numeric address: the transport and its protocol; or, where that takes time, "
         "the socket that is connecting and the address; or None for any other host or port."),
     fast<accept_connections>(
