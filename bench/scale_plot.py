@@ -18,6 +18,7 @@ CURVES = {
     "add": "Adding a timer",
     "cancel": "Cancelling one",
     "fire": "Firing one",
+    "threads": "An echo, a loop in each thread",
 }
 
 
@@ -57,6 +58,7 @@ def panel(axes: Axes, results: Results, curve: str, names: list[str]) -> None:
     axes.grid(color=GRID)
     axes.set_axisbelow(True)
     where = "pending" if curve in ("add", "cancel", "fire") else "connections"
+    where = "threads" if curve == "threads" else where
     axes.set_title(f"{CURVES[curve]}, {unit}", color=INK)
     axes.set_xlabel(where, fontsize=8, loc="right", labelpad=1)
     axes.tick_params(length=0, labelsize=8)

@@ -27,8 +27,9 @@ FAMILIES = (
     "http",
     "connections",
     "timers",
+    "threads",
 )
-SCALE = frozenset({"connections", "timers"})  # a suite of its own: how costs grow
+SCALE = frozenset({"connections", "timers", "threads"})  # a suite of its own: how costs grow
 
 Work = Callable[[int], Awaitable[None]]  # does that many turns
 PlainWork = Callable[[int], None]
