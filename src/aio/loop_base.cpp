@@ -310,8 +310,10 @@ bool LoopBase::push_event(Runnable* runnable, unsigned what) {
     return pushed;
 }
 
-// A handle is to run; an operation wakes whoever waits for it.
+// A handle is to run; an operation wakes whoever waits for it. What they send by themselves may come
+// back to this loop.
 void LoopBase::push_event(PyObject* object) {
+    poll_next();
     if (polling_) ready_.begin_event();
     if (Py_IS_TYPE(object, reinterpret_cast<PyTypeObject*>(sockets().operation.get())))
         py::value_of<Operation>(object)->wake();

@@ -72,8 +72,8 @@ class LoopBase : private ev::Driver {
     // Queues a transport, see Runnable.
     [[nodiscard]] bool push(Runnable* runnable, unsigned what);
     Transports& transports() { return transports_; }
-    // Something was sent or closed, and may come back to this very loop: the next turn polls, as
-    // all of asyncio's do.
+    // Something was sent or closed, and may come back to this very loop, or is watched from now on
+    // and may be ready: the next turn polls, as all of asyncio's do.
     void poll_next() { poll_ = true; }
     // What is written now can wait for the turn's end: this thread is in a turn.
     uint32_t turn_number() const { return turn_number_; }

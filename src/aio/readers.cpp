@@ -33,6 +33,7 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool open
     if (int refused = descriptors().start(&direction->watch, known))
         return py::raise_errno(refused);
     direction->handle = Py_NewRef(handle);
+    owner_->poll_next();
     // Of one descriptor the reader runs first: libev tells of the last one started first.
     if (Direction* reader = events == EV_WRITE ? find(fd, EV_READ) : nullptr;
         reader && !ev_is_pending(&reader->io)) {

@@ -196,6 +196,7 @@ void Transport::watch(int events) {
             if (!fatal(refused, kind().fatal)) PyErr_WriteUnraisable(object());
             return;
         }
+        loop()->poll_next();
     }
     pending_ &= static_cast<unsigned char>(events);
     loop()->transports().hold(fd_, object(), events != 0);

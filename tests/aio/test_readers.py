@@ -358,6 +358,62 @@ def test_a_reader_that_is_removed_by_another_of_the_same_poll(aloop, pair):
         aloop.remove_reader(a)
 
 
+@pytest.mark.parametrize("how", ["reader", "transport"])
+def test_what_is_ready_already_is_seen_in_the_next_turn(aloop, pair, how):
+    """However busy the loop is."""
+    a, b = pair
+    told = []
+
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            told.append("data")
+
+    async def main():
+        b.send(b"x")
+        if how == "reader":
+            aloop.add_reader(a, told.append, "data")
+        else:
+            transport, _ = await aloop.connect_read_pipe(Protocol, a)
+        for turn in range(3):
+            await asyncio.sleep(0)
+            told.append(turn)
+        if how == "reader":
+            aloop.remove_reader(a)
+        else:
+            transport.close()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    aloop.run_until_complete(main())
+    assert "data" in told[:2]
+
+
+def test_what_a_reader_sends_is_seen_in_the_next_turn(aloop, pair):
+    """Between two ends that are served by readers, as Tornado's are, the other end comes first."""
+    a, b = pair
+    told = []
+
+    def answer():
+        a.recv(1)
+        a.send(b"y")
+        aloop.call_soon(told.append, 0)
+        aloop.call_soon(aloop.call_soon, aloop.call_soon, told.append, 1)
+
+    def answered():
+        told.append(b.recv(1))
+        aloop.call_soon(aloop.stop)
+
+    aloop.add_reader(a, answer)
+    aloop.add_reader(b, answered)
+    b.send(b"x")
+    aloop.run_forever()
+    aloop.remove_reader(a)
+    aloop.remove_reader(b)
+    aloop.call_soon(aloop.stop)
+    aloop.run_forever()
+    assert told == [0, b"y", 1]
+
+
 @pytest.mark.parametrize("others", [0, 20])
 def test_what_watchers_schedule_comes_before_what_the_poll_found(ours, others):
     """Wherever among it their events came, and however much else there is to run."""
