@@ -310,8 +310,8 @@ bool LoopBase::push_event(Runnable* runnable, unsigned what) {
     return pushed;
 }
 
-// A handle is to run; an operation wakes whoever waits for it. What they send by themselves may come
-// back to this loop.
+// A handle is to run; an operation wakes whoever waits for it. What they send by themselves may
+// come back to this loop.
 void LoopBase::push_event(PyObject* object) {
     poll_next();
     if (polling_) ready_.begin_event();

@@ -313,7 +313,8 @@ const py::TypeInfo DatagramTransport::kType = {
 };
 
 Ref DatagramTransport::make_type(PyObject* module, PyObject* bases) {
-    return py::make_type<DatagramTransport, true>(module, bases, {Flow::kMethods});
+    return py::make_type<DatagramTransport, true>(module, bases,
+                                                  {Flow::kReadMethods, Flow::kMethods});
 }
 
 }  // namespace pyev::net

@@ -127,6 +127,17 @@ Whether close() or abort() was called, or the connection ended. asyncio: BaseTra
 --
 
 Close at once: what is not sent is dropped. asyncio: WriteTransport.abort.)"),
+    py::noargs<&Flow::get_write_buffer_limits>("get_write_buffer_limits",
+                                               R"(get_write_buffer_limits($self, /)
+--
+
+The pair (low, high), in bytes. asyncio: WriteTransport.get_write_buffer_limits.)"),
+    py::onearg<&Transport::force_close_with>("_force_close",
+                                             "_force_close($self, exc, /)\n--\n\nasyncio's hook."),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyMethodDef Flow::kReadMethods[] = {
     py::noargs<&Flow::is_reading>("is_reading", R"(is_reading($self, /)
 --
 
@@ -139,13 +150,6 @@ Let nothing more come in. asyncio: ReadTransport.pause_reading.)"),
 --
 
 Let it come in again. asyncio: ReadTransport.resume_reading.)"),
-    py::noargs<&Flow::get_write_buffer_limits>("get_write_buffer_limits",
-                                               R"(get_write_buffer_limits($self, /)
---
-
-The pair (low, high), in bytes. asyncio: WriteTransport.get_write_buffer_limits.)"),
-    py::onearg<&Transport::force_close_with>("_force_close",
-                                             "_force_close($self, exc, /)\n--\n\nasyncio's hook."),
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -14,6 +14,7 @@ class Flow : public Transport {
  public:
     // Rows that every type repeats.
     static PyMethodDef kMethods[];
+    static PyMethodDef kReadMethods[];  // of what can be read
     static PyGetSetDef kAttributes[];
 
     // asyncio's: so many writes after the end are tolerated in silence.

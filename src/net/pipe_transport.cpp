@@ -102,7 +102,8 @@ const py::TypeInfo WritePipeTransport::kType = {
 };
 
 Ref ReadPipeTransport::make_type(PyObject* module, PyObject* bases) {
-    return py::make_type<ReadPipeTransport, true>(module, bases, {Flow::kMethods});
+    return py::make_type<ReadPipeTransport, true>(module, bases,
+                                                  {Flow::kReadMethods, Flow::kMethods});
 }
 
 Ref WritePipeTransport::make_type(PyObject* module, PyObject* bases) {

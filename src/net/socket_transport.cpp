@@ -84,7 +84,8 @@ const py::TypeInfo SocketTransport::kType = {
 
 Ref SocketTransport::make_type(PyObject* module, PyObject* base) {
     Ref type = py::make_type<SocketTransport, true>(
-        module, base, {Stream::kWriteMethods, Stream::kMethods, Flow::kMethods});
+        module, base,
+        {Stream::kWriteMethods, Stream::kMethods, Flow::kReadMethods, Flow::kMethods});
     return type && allow_upgrades(type.get(), "TRY_NATIVE") ? type : Ref();
 }
 

@@ -346,6 +346,13 @@ async def test_write_eof_closes(net, pipe):
     assert await writing.lost() is None
 
 
+@pytest.mark.parametrize("name", ["pause_reading", "resume_reading", "is_reading"])
+async def test_a_write_end_is_not_read(net, pipe, name):
+    writing = await writer(net, pipe[1])
+    with pytest.raises(NotImplementedError):
+        getattr(writing.transport, name)()
+
+
 async def test_changed_after_the_write(net, pipe):
     read, write = pipe
     writing, reading = await writer(net, write), await reader(net, read)
