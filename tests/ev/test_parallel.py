@@ -325,6 +325,7 @@ def test_watchers_of_a_running_loop_go(loop, at_once, how):
 
     barrier = threading.Barrier(len(holders))
     at_once(len(holders) + 1, work)
+    gc.collect()  # what one of them left while the other one was collecting
     loop.verify()
     assert loop.start(pyev.EVRUN_NOWAIT) is False
     for end in ends:
