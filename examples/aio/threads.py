@@ -11,6 +11,7 @@ turns.
 
 import argparse
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -26,27 +27,36 @@ class Service:
 
     def __init__(self, port: int) -> None:
         self.answered = 0
+        self.error: OSError | None = None
         self.listening = threading.Event()
         self.port = port
         self.thread = threading.Thread(target=lambda: pyev.run(self.main()))
         self.thread.start()
         self.listening.wait()
+        if self.error:
+            raise self.error
 
     async def main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.over = asyncio.Event()
-        # Each has a socket of its own at the same port.
-        server = await asyncio.start_server(self.connected, HOST, self.port, reuse_port=True)
-        self.port = server.sockets[0].getsockname()[1]
-        self.listening.set()
-        async with server:
-            await self.over.wait()
+        try:
+            # Each has a socket of its own at the same port.
+            server = await asyncio.start_server(self.connected, HOST, self.port, reuse_port=True)
+            self.port = server.sockets[0].getsockname()[1]
+        except OSError as error:
+            self.error = error
+            return
+        finally:
+            self.listening.set()
+        await self.over.wait()
+        server.close()  # run() cancels whoever is still served
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async for line in reader:
-            total = sum(range(1, int(line) + 1))
-            self.answered += 1
-            writer.write(f"{total}\n".encode())
+        with contextlib.suppress(asyncio.CancelledError):  # the service is over
+            async for line in reader:
+                total = sum(range(1, int(line) + 1))
+                self.answered += 1
+                writer.write(f"{total}\n".encode())
         writer.close()
 
     def close(self) -> None:
@@ -94,7 +104,10 @@ def main() -> None:
     port = parser.parse_args().serve
     if port is None:
         return demonstrate()
-    services = serve(port, os.cpu_count() or 1)
+    try:
+        services = serve(port, os.cpu_count() or 1)
+    except OSError as error:
+        raise SystemExit(f"threads.py: {error}") from None
     print(f"{len(services)} loops at {HOST}:{services[0].port}", flush=True)
     try:
         threading.Event().wait()

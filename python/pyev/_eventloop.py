@@ -684,6 +684,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             raise RuntimeError("signal handlers can be added in the main thread only")
         handle = events.Handle(callback, args, self, None)
         watcher = self._signal_watchers.get(sig)
+        if watcher is not None and not watcher.active:
+            self._forget_signal(sig)  # a loop of the child process took it from its parent's
+            watcher = None
         if watcher is not None:
             watcher.data.cancel()
             watcher.data = handle
@@ -693,9 +696,18 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             # As on asyncio, the last one to ask has it. start() refuses while the other one runs in
             # another thread; if that thread was left behind by a fork, start() has taken it.
             other = _signal_loops.get(sig)
+            theirs = None
             if other is not None and other._thread_id in (None, threading.get_ident()):
+                theirs = other._signal_watchers.get(sig)
                 other.remove_signal_handler(sig)
-            watcher.start()
+            try:
+                watcher.start()
+            except _core.Error:
+                if (
+                    other is not None and theirs is not None
+                ):  # and another watcher of that loop, which is no handler's
+                    other.add_signal_handler(sig, theirs.data._callback, *theirs.data._args)
+                raise
             if other is not None:
                 other._forget_signal(sig)
         except ValueError:
@@ -793,11 +805,18 @@ def _client_tls(
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
 ) -> tuple[Any, str | None, float, float] | None:
-    """The context, the server's name and the timeouts of create_connection(); None without TLS."""
+    """The context, the server's name and the timeouts of create_connection() to an address.
+
+    None without TLS.
+    """
     if not ssl:
         return None
     name = host if server_hostname is None else server_hostname
-    context = sslproto._create_transport_context(False, name) if isinstance(ssl, bool) else ssl
+    context = ssl
+    if isinstance(ssl, bool):
+        if not _is_numeric(host):
+            return None  # asyncio makes the context, which takes its time, for a name
+        context = sslproto._create_transport_context(False, name)
     return context, name or None, *_tls_timeouts(ssl_handshake_timeout, ssl_shutdown_timeout)
 
 

@@ -310,10 +310,8 @@ bool LoopBase::push_event(Runnable* runnable, unsigned what) {
     return pushed;
 }
 
-// A handle is to run; an operation wakes whoever waits for it. What they send by themselves may
-// come back to this loop.
+// A handle is to run; an operation wakes whoever waits for it.
 void LoopBase::push_event(PyObject* object) {
-    poll_next();
     if (polling_) ready_.begin_event();
     if (Py_IS_TYPE(object, reinterpret_cast<PyTypeObject*>(sockets().operation.get())))
         py::value_of<Operation>(object)->wake();
@@ -508,6 +506,7 @@ Ref LoopBase::run() {
 
 // From here on what other threads bring goes into the ring, behind what they have left.
 void LoopBase::leave_turns() {
+    py::ErrorGuard guard;  // of what ends the run
     py::Hold hold(loop()->gate());
     if (!py::kHasGil && !empty_inbox()) PyErr_Clear();
     stopping_ = false;
@@ -633,7 +632,7 @@ Ref LoopBase::add(py::Args args, int events, const char* function, bool checked)
     Ref handle = handles().make(object(), call.callback, call.values, nullptr), replaced;
     if (!handle || !traced(handle.get())) return {};
     HandleTypes::track(handle.get());
-    if (!readers_.set(fd, events, handle.get(), replaced)) return {};
+    if (!readers_.set(fd, events, handle.get(), replaced, checked)) return {};
     readers_.note_file(fd, events, call.first);
     if (!drop(replaced)) return {};
     return checked ? Ref::none() : handle;
@@ -661,7 +660,8 @@ bool LoopBase::watch_operation(PyObject* socket, int fd, int events, PyObject* o
     Ref replaced;
     if (!no_transport(socket, fd)) return false;
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
-    return loop()->enter() && readers_.set(fd, events, operation, replaced, open) && drop(replaced);
+    return loop()->enter() && readers_.set(fd, events, operation, replaced, true, open) &&
+           drop(replaced);
 }
 
 Ref LoopBase::getaddrinfo(py::Args args) {

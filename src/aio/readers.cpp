@@ -14,9 +14,10 @@ Readers::~Readers() {
 
 ev::Descriptors& Readers::descriptors() { return owner_->loop()->descriptors(); }
 
-bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool open) {
+bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool sends, bool open) {
     if (Direction* direction = find(fd, events)) {
         replaced = Ref::steal(std::exchange(direction->handle, Py_NewRef(handle)));
+        direction->sends = sends;
         return true;
     }
     if (!entries_.extend(static_cast<size_t>(fd) + 1)) return false;
@@ -33,6 +34,7 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool open
     if (int refused = descriptors().start(&direction->watch, known))
         return py::raise_errno(refused);
     direction->handle = Py_NewRef(handle);
+    direction->sends = sends;
     owner_->poll_next();
     // Of one descriptor the reader runs first: libev tells of the last one started first.
     if (Direction* reader = events == EV_WRITE ? find(fd, EV_READ) : nullptr;
@@ -80,7 +82,10 @@ void Readers::clear() {
 void Readers::ready(struct ev_loop*, ev_io* io, int revents) {
     auto* direction = static_cast<Direction*>(io->data);
     if (revents & EV_ERROR) return dead(&direction->watch);
-    if (direction->handle) direction->readers->owner_->push_event(direction->handle);
+    if (!direction->handle) return;
+    LoopBase* owner = direction->readers->owner_;
+    if (direction->sends) owner->poll_next();
+    owner->push_event(direction->handle);
 }
 
 // Asyncio's own loop goes on watching, and so do we; an operation knows its socket.

@@ -18,8 +18,9 @@ class Readers {
     ~Readers();
 
     // Sets the handle for one direction, and gives back the one it replaces.
+    // `sends`: what it calls may send something, which may come back to this loop.
     // `open`: a system call has just found it so.
-    [[nodiscard]] bool set(int fd, int events, PyObject* handle, py::Ref& replaced,
+    [[nodiscard]] bool set(int fd, int events, PyObject* handle, py::Ref& replaced, bool sends,
                            bool open = false);
     // The handle that was there, or empty.
     py::Ref take(int fd, int events);
@@ -55,6 +56,7 @@ class Readers {
         PyObject* handle;  // owned; null while it is not watched
         PyObject* file;    // owned; null where a plain number was passed
         Readers* readers;
+        bool sends;
     };
     struct Entry {
         Direction* directions[2];

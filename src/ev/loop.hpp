@@ -7,7 +7,7 @@
 //
 // Without a GIL, whoever touches the loop or what hangs on it has its monitor: the thread that runs
 // it too, but while that polls or waits in a callback. What any thread may do at any time does
-// without; `gate` then keeps the loop from being closed meanwhile.
+// without. Where that needs libev's loop, `gate` keeps it from being closed meanwhile.
 #pragma once
 
 #include <Python.h>

@@ -33,26 +33,36 @@ void feed(int signum) { ev_feed_signal(signum); }
 
 bool by_signalfd(const Owner& owner) { return owner.installed.sa_handler == feed; }
 
-// The loop that has the signal and gives it up to `loop`, or empty. To change a signalfd would be
-// to change the parent's, so that one stays.
-py::Ref giver(Loop* loop, int signum) {
+// The loop that has the signal and may give it up to `loop`, or empty; and how many watchers of it
+// have it. To change a signalfd would be to change the parent's, so that one stays.
+py::Ref giver(Loop* loop, int signum, int& watchers) {
     std::lock_guard lock(mutex);
     const Owner& owner = owners[signum];
     if (!owner.watchers || owner.loop == loop->ev() || by_signalfd(owner)) return {};
     auto* other = static_cast<Loop*>(ev_userdata(owner.loop));
     if (!other->inherited() || &other->state() != &loop->state()) return {};
+    watchers = owner.watchers;
     return py::try_ref(other->object());
 }
 
 void take_over(Loop* loop, int signum) {
-    py::Ref found = giver(loop, signum);
+    int watchers;
+    py::Ref found = giver(loop, signum, watchers);
     if (!found) return;
     auto* other = py::value_of<Loop>(found.get());
     py::Locked locked(other, true);
+    auto has = [signum](Watcher* watcher) {
+        return watcher->kind().event == EV_SIGNAL && watcher->is_active() &&
+               static_cast<Signal*>(watcher)->signum() == signum;
+    };
     for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next())
-        if (watcher->kind().event == EV_SIGNAL && watcher->is_active() &&
-            static_cast<Signal*>(watcher)->signum() == signum)
-            watcher->stop_now();
+        watchers -= has(watcher);
+    if (watchers != 0) return;  // a Child has SIGCHLD, and keeps it
+    for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next()) {
+        if (!has(watcher)) continue;
+        watcher->stop_now();
+        if (watcher->awaited()) other->driver()->end_waits(other->driver(), watcher);
+    }
 }
 
 }  // namespace

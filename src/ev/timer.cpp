@@ -62,6 +62,8 @@ bool Timer::set_repeat(PyObject* object) {
 }
 
 Ref Timer::get_remaining() {
+    py::Hold hold(own_loop()->gate());
+    if (!py::kHasGil && !alive()) return {};
     double remaining = ev_timer_remaining(own_loop()->ev(), &ev_);
     if (postponed_) remaining += due_ - ev_.at;
     return Ref::steal(PyFloat_FromDouble(remaining));

@@ -25,8 +25,8 @@ bool Watcher::lock(py::Lock& lock, bool waits) {
         Ref second = kind().second(this);
         auto* other = second ? py::value_of<Loop>(second.get()) : nullptr;
         if (!loop->lock(lock, waits, held, other)) return false;
-        if (held.get() == loop_.get()) return true;
-        lock.end();  // it was given to another loop meanwhile
+        if (held.get() == loop_.get() && second.get() == kind().second(this).get()) return true;
+        lock.end();  // it was given to other loops meanwhile
     }
     return true;
 }

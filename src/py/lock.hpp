@@ -5,7 +5,7 @@
 //           on it. Let go wherever this thread waits or lets others run, and taken again after it.
 //   Hold    of a Mutex: for a few instructions in which no Python code runs and nothing waits. No
 //           second one but in the order of the layers, from above.
-//   Atomic  a value that one thread writes and any reads.
+//   Atomic  a value that any thread reads: one that is written whole, or a counter.
 #pragma once
 
 #include <Python.h>

@@ -358,6 +358,57 @@ def test_a_loop_that_another_thread_runs_keeps_it(ours):
     assert ours.remove_signal_handler(signal.SIGUSR1)
 
 
+def test_a_loop_that_has_a_watcher_too_keeps_its_handler(ours):
+    watched, heard = [], []
+    ours.add_signal_handler(signal.SIGUSR1, heard.append, "handler")
+    with (
+        ours.ev.signal(signal.SIGUSR1, lambda w, revents: watched.append(revents)),
+        contextlib.closing(pyev.new_event_loop()) as other,
+    ):
+        with pytest.raises(RuntimeError, match="watched by another loop"):
+            other.add_signal_handler(signal.SIGUSR1, print)
+        signal.raise_signal(signal.SIGUSR1)
+        ours.call_later(0.001, ours.stop)
+        ours.run_forever()
+    assert (heard, watched) == (["handler"], [pyev.EV_SIGNAL])
+    assert ours.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_handler_whose_signal_was_taken_in_the_child(script):
+    """It can be added again; whoever awaits the signal on the loop that lost it is told."""
+    program = """
+    import asyncio, os, pyev, signal
+
+    async def wait(watcher):
+        try:
+            await watcher
+        except pyev.Error as error:
+            return str(error)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, print, "the parent's")
+        task = loop.create_task(wait(loop.ev.signal(signal.SIGUSR1)))
+        await asyncio.sleep(0.001)
+        pid = os.fork()
+        if pid:
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            task.cancel()
+            return loop.remove_signal_handler(signal.SIGUSR1)
+        with pyev.Loop() as mine, mine.signal(signal.SIGUSR1, lambda w, revents: None):
+            pass
+        told = await task
+        heard = loop.create_future()
+        loop.add_signal_handler(signal.SIGUSR1, heard.set_result, None)
+        signal.raise_signal(signal.SIGUSR1)
+        await heard
+        os._exit(7 if "stopped while it was awaited" in told else 1)
+
+    print(pyev.run(asyncio.wait_for(main(), 20)))
+    """
+    assert script(program) == "7\nTrue\n"
+
+
 @pytest.mark.parametrize("runs", [False, True])
 @pytest.mark.parametrize("thread", [False, True])
 @pytest.mark.parametrize("loop", ["asyncio.new_event_loop", "pyev.new_event_loop"])

@@ -562,6 +562,24 @@ async def test_ssl_true_trusts_who_the_system_trusts(tls, net):
     tls.refused(OSError)
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+async def test_ssl_true_makes_one_context(tls, net, monkeypatch, host):
+    """That reads what authorities there are, while the loop waits."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(client_context())
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", make)
+    async with tls.serving(Recorder) as address:
+        protocol = net.remember(Recorder())
+        await net.loop.create_connection(
+            lambda: protocol, host, address[1], ssl=True, server_hostname="localhost"
+        )
+    assert len(made) == 1
+
+
 async def test_arguments_that_go_together(tls, net):
     create = net.loop.create_connection
     with pytest.raises(ValueError, match="server_hostname is only meaningful with ssl"):
