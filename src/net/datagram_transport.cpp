@@ -99,9 +99,12 @@ bool DatagramTransport::read() {
 
 // What the socket module alone knows to convert the addresses of.
 bool DatagramTransport::read_by_socket() {
-    Ref pair = Ref::steal(PyObject_CallMethod(socket_.get(), "recvfrom", "n",
-                                              static_cast<Py_ssize_t>(aio::LoopBase::kReadSize)));
-    if (pair) return deliver(PyTuple_GET_ITEM(pair.get(), 0), PyTuple_GET_ITEM(pair.get(), 1));
+    Ref given = Ref::steal(PyObject_CallMethod(socket_.get(), "recvfrom", "n",
+                                               static_cast<Py_ssize_t>(aio::LoopBase::kReadSize)));
+    Ref pair = given ? Ref::steal(PySequence_Tuple(given.get())) : Ref();
+    if (pair && PyTuple_GET_SIZE(pair.get()) == 2)
+        return deliver(PyTuple_GET_ITEM(pair.get(), 0), PyTuple_GET_ITEM(pair.get(), 1));
+    if (pair) PyErr_Format(PyExc_ValueError, "recvfrom() returned no pair but %R", given.get());
     if (!PyErr_ExceptionMatches(PyExc_BlockingIOError)) return read_failed();
     PyErr_Clear();
     return true;

@@ -205,6 +205,53 @@ async def test_sent_to_nobody_at_all(net):
         assert [error.errno for error in protocol.errors] == [errno.EDESTADDRREQ]
 
 
+class Duck:
+    """What has a socket's methods, and no socket's descriptor."""
+
+    family, type, proto = socket.AF_UNSPEC, socket.SOCK_DGRAM, 0
+
+    def __init__(self, descriptor, given):
+        self.descriptor, self.given = descriptor, given
+
+    def fileno(self):
+        return self.descriptor
+
+    def recvfrom(self, size):
+        os.read(self.descriptor, 1)
+        return self.given
+
+    def getsockname(self):
+        raise OSError
+
+    def getpeername(self):
+        raise OSError
+
+    def setblocking(self, blocking):
+        os.set_blocking(self.descriptor, blocking)
+
+    def close(self):
+        os.close(self.descriptor)
+
+
+@pytest.mark.parametrize("given", [(), (b"x",), (b"x", None, None), 7, [b"x", "there"]])
+async def test_what_a_socket_of_ones_own_brings(net, given):
+    """What is no datagram and its address ends the endpoint, as asyncio's unpacking does."""
+    read, write = os.pipe()
+    protocol = net.remember(Receiver())
+    await net.loop.create_datagram_endpoint(lambda: protocol, sock=Duck(read, given))
+    os.write(write, b"x")
+    os.close(write)
+    if isinstance(given, list):
+        await protocol.got(1)
+        assert protocol.received == [(b"x", "there")]
+        protocol.transport.abort()
+        await protocol.lost()
+        return
+    reason = await protocol.lost()
+    assert isinstance(reason, TypeError if given == 7 else ValueError)
+    net.reported(type(reason))
+
+
 class Oops(Exception):
     pass
 
