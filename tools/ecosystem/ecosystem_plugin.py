@@ -4,6 +4,7 @@ The process may crash, or be killed, at any test.
 """
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 REPORT = Path(os.environ["ECOSYSTEM_REPORT"])
 # A list of tests, if only these are to run.
 ONLY = os.environ.get("ECOSYSTEM_ONLY")
+# Loggers whose notes the library's own runner of its tests keeps back.
+for _name in filter(None, os.environ["ECOSYSTEM_QUIET"].split(",")):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 # A shell's background jobs ignore it, and the tests of Ctrl-C would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)

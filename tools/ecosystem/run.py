@@ -1,4 +1,4 @@
-"""The own tests of aiohttp, anyio, uvicorn and websockets, on our event loop and on asyncio's.
+"""The own tests of what is built on asyncio, on our event loop and on asyncio's.
 
     run.py [--suites anyio,uvicorn] [--loops pyev,asyncio] [-k EXPRESSION] [--json FILE]
 
@@ -194,6 +194,7 @@ class Run:
             "PYTHONPATH": os.pathsep.join(str(part) for part in path if part),
             "LOOP_IN_PLACE": LOOPS[self.loop],
             "ECOSYSTEM_REPORT": str(self.report),
+            "ECOSYSTEM_QUIET": ",".join(self.suite.get("quiet", [])),
         }
         if self.only is not None:
             only = self.report.with_suffix(".only")
