@@ -684,13 +684,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             raise RuntimeError("signal handlers can be added in the main thread only")
         handle = events.Handle(callback, args, self, None)
         watcher = self._signal_watchers.get(sig)
-        if watcher is not None and not watcher.active:
-            self._forget_signal(sig)  # a loop of the child process took it from its parent's
-            watcher = None
-        if watcher is not None:
+        if watcher is not None and watcher.active:
             watcher.data.cancel()
             watcher.data = handle
             return
+        self._forget_signal(sig)  # a loop of the child process may have taken it from its parent's
         try:
             watcher = self.ev.signal(sig, self._signalled, handle, _core.EV_MAXPRI)
             # As on asyncio, the last one to ask has it. start() refuses while the other one runs in
@@ -703,9 +701,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             try:
                 watcher.start()
             except _core.Error:
-                if (
-                    other is not None and theirs is not None
-                ):  # and another watcher of that loop, which is no handler's
+                # That loop has another watcher of it, which is no handler's.
+                if other is not None and theirs is not None:
                     other.add_signal_handler(sig, theirs.data._callback, *theirs.data._args)
                 raise
             if other is not None:

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "net/datagram_transport.hpp"
 #include "net/pipe_transport.hpp"
 #include "net/socket_transport.hpp"
@@ -87,6 +89,19 @@ static bool take_tls(PyObject* given, SslTransport::Parts& tls) {
                             &tls.shutdown_timeout);
 }
 
+// The transport of a connection, which its protocol gets, through TLS or not. Empty: an exception
+// is set, and the descriptor is still the caller's.
+static Ref make_connection(State& state, Transport::Parts parts, SslTransport::Parts tls) {
+    if (!tls.sslcontext) return SocketTransport::make(state, parts);
+    tls.loop = parts.loop;
+    tls.protocol = parts.protocol;
+    tls.context = parts.context;
+    tls.waiter = std::exchange(parts.waiter, nullptr);
+    Ref transport = SslTransport::make(state, tls);
+    parts.protocol = transport.get();
+    return transport && SocketTransport::make(state, parts) ? transport : Ref();
+}
+
 // A connection has come in: its protocol is made and gets it. False: an exception is set.
 static bool welcome(State& state, Transport::Parts& parts, SslTransport::Parts tls,
                     PyObject* factory) {
@@ -95,16 +110,10 @@ static bool welcome(State& state, Transport::Parts& parts, SslTransport::Parts t
         py::InContext entered(context.get());
         if (entered) protocol = py::call(factory);
     }
-    if (protocol && tls.sslcontext) {
-        tls.loop = parts.loop;
-        tls.protocol = protocol.get();
-        tls.context = context.get();
-        protocol = SslTransport::make(state, tls);
-    }
     if (!protocol) return false;
     parts.context = context.get();
     parts.protocol = protocol.get();
-    return static_cast<bool>(SocketTransport::make(state, parts));
+    return static_cast<bool>(make_connection(state, parts, tls));
 }
 
 // What a listening socket's reader calls. There may be many connections: up to `backlog` are taken.
@@ -179,22 +188,6 @@ static bool take_client_tls(PyObject* given, SslTransport::Parts& tls) {
                             &tls.handshake_timeout, &tls.shutdown_timeout);
 }
 
-// The transport of a connection that the protocol gets. Empty: an exception is set, and the
-// descriptor is still the caller's.
-static Ref make_client(State& state, Transport::Parts parts, SslTransport::Parts tls,
-                       PyObject* waiter) {
-    if (!tls.sslcontext) {
-        parts.waiter = waiter;
-        return SocketTransport::make(state, parts);
-    }
-    tls.loop = parts.loop;
-    tls.protocol = parts.protocol;
-    tls.waiter = waiter;
-    Ref transport = SslTransport::make(state, tls);
-    parts.protocol = transport.get();
-    return transport && SocketTransport::make(state, parts) ? transport : Ref();
-}
-
 // connect_socket(loop, protocol_factory, host, port, waiter, tls): to a numeric address. tls: None,
 // or (sslcontext, server_hostname, handshake_timeout, shutdown_timeout).
 static PyObject* connect_socket(PyObject* module, PyObject* const* values, Py_ssize_t count) {
@@ -222,7 +215,9 @@ static PyObject* connect_socket(PyObject* module, PyObject* const* values, Py_ss
     if (PySys_Audit("socket.connect", "OO", loop->object(), address.get()) == 0 &&
         start_connecting(fd, to, address.get(), done)) {
         second = done ? py::call(factory) : address;
-        if (second && done) first = make_client(state, {loop, fd, second.get()}, tls, values[4]);
+        Transport::Parts parts = {loop, fd, second.get()};
+        parts.waiter = values[4];
+        if (second && done) first = make_connection(state, parts, tls);
         if (!done)
             first =
                 Ref::steal(PyObject_CallFunction(state.socket_type.get(), "iiii", -1, -1, -1, fd));
