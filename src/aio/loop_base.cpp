@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string_view>
 
 #include "ev/signals.hpp"
 #include "py/call.hpp"
@@ -90,15 +91,18 @@ Ref LoopBase::repr() {
     return Ref::steal(PyUnicode_FromFormat("<%s at %p>", Py_TYPE(object())->tp_name, object()));
 }
 
-// Whoever sets `time` on a loop (tests do) moves its timers.
+// Whoever sets `time` on a loop (tests do) moves its timers. The others are asyncio's own.
 int LoopBase::set_attribute(PyObject* self, PyObject* name, PyObject* value) {
-    int result = PyObject_GenericSetAttr(self, name, value);
+    if (PyObject_GenericSetAttr(self, name, value) < 0) return -1;
     auto* loop = py::value_of<LoopBase>(self);
-    if (result == 0 && PyUnicode_CompareWithASCIIString(name, "time") == 0)
-        loop->own_clock_ = value == nullptr;
-    if (result == 0 && PyUnicode_CompareWithASCIIString(name, "_task_factory") == 0)
-        loop->task_factory_ = value != Py_None;
-    return result;
+    auto is = [&](std::string_view known) {
+        return PyUnicode_GET_LENGTH(name) == static_cast<Py_ssize_t>(known.size()) &&
+               PyUnicode_CompareWithASCIIString(name, known.data()) == 0;
+    };
+    if (is("time")) loop->own_clock_ = value == nullptr;
+    if (is("_task_factory")) loop->task_factory_ = value != Py_None;
+    if (is("_thread_id")) loop->has_thread_ = value && value != Py_None;
+    return 0;
 }
 
 PyType_Slot LoopBase::extra_slots[] = {
@@ -332,13 +336,13 @@ PyObject* LoopBase::loop_argument() {
     return loop_argument_.get();
 }
 
-// With a keyword, in debug mode or with a factory it is asyncio's.
+// In debug mode or with a factory it is asyncio's.
 Ref LoopBase::create_task(py::Args args) {
     const Tasks& tasks = state_->tasks;
-    if (args.count == 1 && !args.names && !closed_ && !debug_ && !task_factory_ &&
+    if (!closed_ && !debug_ && !task_factory_ && tasks.plain_arguments(args) &&
         tasks.plain_task()) {
         PyObject* loop = loop_argument();
-        return loop ? tasks.make_task(args.values[0], loop) : Ref();
+        return loop ? tasks.make_task(args, loop) : Ref();
     }
     return py::call_with_self(tasks.base_create_task.get(), object(), args);
 }
@@ -705,6 +709,8 @@ Ref LoopBase::keep_signals(PyObject* object) {
     return Ref::none();
 }
 
+Ref LoopBase::is_running() { return Ref::steal(PyBool_FromLong(has_thread_)); }
+
 Ref LoopBase::get_debug() { return Ref::steal(PyBool_FromLong(debug_)); }
 bool LoopBase::set_debug(PyObject* debug) { return py::to_bool(debug, debug_); }
 
@@ -749,6 +755,11 @@ Raises TypeError for what is no coroutine, RuntimeError when the loop is closed.
 --
 
 Make an asyncio.Future that belongs to this loop. asyncio: loop.create_future.)"),
+    // Each eager task asks.
+    py::noargs<&LoopBase::is_running, py::Guard::kAny>("is_running", R"(is_running($self, /)
+--
+
+Whether a thread is in run_forever() or run_until_complete(). asyncio: loop.is_running.)"),
     py::noargs<&LoopBase::get_debug, py::Guard::kAlive>("get_debug", R"(get_debug($self, /)
 --
 

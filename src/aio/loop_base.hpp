@@ -143,6 +143,7 @@ class LoopBase : private ev::Driver {
     py::Ref create_future();
 
     py::Ref get_ev() { return loop_; }
+    py::Ref is_running();
     py::Ref get_debug();
     bool set_debug(PyObject* debug);
 
@@ -216,10 +217,11 @@ class LoopBase : private ev::Driver {
     py::Atomic<bool> closed_ = false;
     py::Atomic<bool> stopping_ = false;
     py::Atomic<bool> running_ = false;
-    bool own_clock_ = true;      // nobody has put another `time` in place
-    bool task_factory_ = false;  // somebody has set one
-    bool poll_ = false;          // the next turn polls
-    bool polling_ = false;       // or calling watchers
+    py::Atomic<bool> has_thread_ = false;  // `_thread_id` is set
+    bool own_clock_ = true;                // nobody has put another `time` in place
+    bool task_factory_ = false;            // somebody has set one
+    bool poll_ = false;                    // the next turn polls
+    bool polling_ = false;                 // or calling watchers
     unsigned since_poll_ = 0;
     uint32_t turn_number_ = 0;
     double armed_ = 0;  // what timer_ waits for, when it is active

@@ -4,6 +4,7 @@
 
 #include <Python.h>
 
+#include "py/args.hpp"
 #include "py/ref.hpp"
 
 namespace pyev::aio {
@@ -14,8 +15,9 @@ class Tasks {
     bool ready() const { return static_cast<bool>(base_create_task); }
     template <class F>
     void each_ref(F f) {
-        for (py::Ref* ref : {&base_create_task, &base_create_future, &task_, &future_, &tasks_,
-                             &futures_, &task_name_, &future_name_, &none_})
+        for (py::Ref* ref :
+             {&base_create_task, &base_create_future, &task_, &future_, &tasks_, &futures_,
+              &task_name_, &future_name_, &none_, &name_, &context_, &eager_start_})
             f(*ref);
     }
 
@@ -23,13 +25,18 @@ class Tasks {
     // module asyncio.tasks.
     bool plain_task() const { return is_plain(tasks_, task_name_, task_); }
     bool plain_future() const { return is_plain(futures_, future_name_, future_); }
+    // Whether asyncio's create_task() would only hand them to the class.
+    bool plain_arguments(py::Args args) const {
+        return args.count == 1 && (!args.names || plain_names(args.names));
+    }
     // `loop` is a dictionary of the one argument of that name.
-    py::Ref make_task(PyObject* coroutine, PyObject* loop) const;
+    py::Ref make_task(py::Args args, PyObject* loop) const;
     py::Ref make_future(PyObject* loop) const;
 
     py::Ref base_create_task, base_create_future;
 
  private:
+    bool plain_names(PyObject* names) const;
     static bool is_plain(const py::Ref& module, const py::Ref& name, const py::Ref& type) {
         PyObject* found = PyDict_GetItemWithError(PyModule_GetDict(module.get()), name.get());
         return found && found == type.get();
@@ -38,7 +45,8 @@ class Tasks {
     py::Ref task_, future_;    // the C module's
     py::Ref tasks_, futures_;  // the modules that asyncio looks in
     py::Ref task_name_, future_name_;
-    py::Ref none_;  // ()
+    py::Ref none_;                          // ()
+    py::Ref name_, context_, eager_start_;  // of keywords; the last one where asyncio takes it
 };
 
 }  // namespace pyev::aio

@@ -27,10 +27,11 @@ struct MemberOf<R (T::*)(A...) const> {
 template <auto F>
 using Owner = typename MemberOf<decltype(F)>::Type;
 
-enum class Guard { kEnter, kAlive, kNone };
+// Who is let in: to kAlive and kAny from any thread, to kAny and kNone what is half made too.
+enum class Guard { kEnter, kAlive, kAny, kNone };
 
 template <Guard G, class T>
-using Inside = std::conditional_t<G == Guard::kAlive, Reading<T>, Locked<T>>;
+using Inside = std::conditional_t<G == Guard::kAlive || G == Guard::kAny, Reading<T>, Locked<T>>;
 
 template <Guard G, class T>
 bool admitted(T* value) {

@@ -293,6 +293,105 @@ def test_task_with_a_context(aloop):
     assert aloop.run_until_complete(task) == "given"
 
 
+def test_task_of_what_is_not_taken(aloop):
+    async def nothing():
+        pass
+
+    coroutine = nothing()
+    for bad in ({"nome": "x"}, {"loop": aloop}, {"name": "x", "other": None}):
+        with pytest.raises(TypeError):
+            aloop.create_task(coroutine, **bad)
+    with pytest.raises(TypeError):
+        aloop.create_task(coroutine, "a name")
+    with pytest.raises(TypeError):
+        aloop.create_task(name="x")
+    with pytest.raises(TypeError):
+        aloop.create_task(print, name="x")
+    coroutine.close()
+
+
+def test_task_without_a_name(aloop):
+    async def nothing():
+        pass
+
+    task = aloop.create_task(nothing(), name=None, context=None)
+    assert task.get_name().startswith("Task-")
+    aloop.run_until_complete(task)
+
+
+def test_task_of_a_closed_loop(aloop):
+    async def nothing():
+        pass
+
+    coroutine = nothing()
+    aloop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        aloop.create_task(coroutine, name="too late")
+    coroutine.close()
+
+
+def test_task_with_keywords_by_a_factory(aloop):
+    async def nothing():
+        return "done"
+
+    seen = []
+
+    def factory(loop, coroutine, **keywords):
+        seen.append(keywords.get("context"))
+        return asyncio.Task(coroutine, loop=loop, **keywords)
+
+    context = contextvars.copy_context()
+    aloop.set_task_factory(factory)
+    task = aloop.create_task(nothing(), name="made", context=context)
+    assert task.get_name() == "made"
+    assert aloop.run_until_complete(task) == "done"
+    assert seen == [context]
+
+
+def test_task_in_debug_mode(aloop):
+    async def nothing():
+        pass
+
+    aloop.set_debug(True)
+    task = aloop.create_task(nothing(), name="watched")
+    assert task.get_name() == "watched"
+    assert task._source_traceback[-1].name == "test_task_in_debug_mode"
+    aloop.run_until_complete(task)
+
+
+# asyncio's create_task() hands on any keyword since then.
+@pytest.mark.skipif(sys.version_info < (3, 13, 3), reason="create_task() takes it since 3.13.3")
+def test_eager_task(aloop):
+    running = []
+
+    async def work(value):
+        running.append(value)
+        return value
+
+    async def main():
+        eager = asyncio.create_task(work(1), eager_start=True, name="eager")
+        assert eager.done()
+        assert running == [1]
+        lazy = asyncio.create_task(work(2), eager_start=False)
+        assert running == [1]
+        return eager.get_name(), await lazy
+
+    assert aloop.run_until_complete(main()) == ("eager", 2)
+
+
+@pytest.mark.skipif(
+    not (3, 12) <= sys.version_info < (3, 13, 3), reason="refused by 3.12 and 3.13 alone"
+)
+def test_eager_task_refused(aloop):
+    async def nothing():
+        pass
+
+    coroutine = nothing()
+    with pytest.raises(TypeError):
+        aloop.create_task(coroutine, eager_start=True)
+    coroutine.close()
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
 def test_eager_task_factory(aloop):
     async def nothing():
