@@ -1,4 +1,4 @@
-"""The life of a transport: what abort() drops, which water marks are refused."""
+"""The life of a transport: what abort() drops, which water marks are refused, what it tells."""
 
 import asyncio
 import socket
@@ -66,4 +66,21 @@ def test_refused_limits_are_named_as_given(aloop, limits):
     low = limits.get("low", high // 4)
     assert str(caught.value) == f"high ({high}) must be >= low ({low}) must be >= 0"
     finish(aloop, transport)
+    there.close()
+
+
+def test_extra_info(aloop):
+    transport, there = make_pair(aloop)
+    missing = object()
+    assert transport.get_extra_info("socket").fileno() >= 0
+    assert transport.get_extra_info("nothing of the kind") is None
+    assert transport.get_extra_info("nothing of the kind", missing) is missing
+    assert transport.get_extra_info(default=missing, name=5) is missing
+    transport._extra["mine"] = None
+    assert transport.get_extra_info("mine", missing) is None
+    for wrong in ((), ([],), ("socket", None, None)):
+        with pytest.raises(TypeError):
+            transport.get_extra_info(*wrong)
+    finish(aloop, transport)
+    assert transport.get_extra_info("mine", missing) is None
     there.close()
