@@ -41,16 +41,14 @@ bool Flow::warn(const char* text) {
     return logger && Ref::steal(PyObject_CallMethod(logger.get(), "warning", "s", text));
 }
 
-bool Flow::pause_protocol(size_t unsent) {
-    if (lost_ || protocol_paused_ || unsent <= high_) return true;
+bool Flow::tell_to_pause() {
     protocol_paused_ = true;
     Ref protocol = protocol_;
     return py::call_method(protocol.get(), name(Name::pause_writing)) ||
            report("protocol.pause_writing() failed");
 }
 
-bool Flow::resume_protocol(size_t unsent) {
-    if (!protocol_paused_ || unsent > low_) return true;
+bool Flow::tell_to_resume() {
     protocol_paused_ = false;
     return call_protocol(Name::resume_writing) || report("protocol.resume_writing() failed");
 }

@@ -41,14 +41,21 @@ class Flow : public Transport {
     // The arguments of set_write_buffer_limits().
     [[nodiscard]] bool set_limits(py::Args args);
     // Calls pause_writing() where so much is unsent, and resume_writing() where so little is.
-    [[nodiscard]] bool pause_protocol(size_t unsent);
-    [[nodiscard]] bool resume_protocol(size_t unsent);
+    [[nodiscard]] bool pause_protocol(size_t unsent) {
+        return unsent <= high_ || protocol_paused_ || lost_ || tell_to_pause();
+    }
+    [[nodiscard]] bool resume_protocol(size_t unsent) {
+        return !protocol_paused_ || unsent > low_ || tell_to_resume();
+    }
     // For repr().
     py::Ref describe(size_t unsent);
     // A write after the connection is lost: dropped, with a warning when there are many.
     [[nodiscard]] bool note_late_write(const char* warning);
 
  private:
+    [[nodiscard]] bool tell_to_pause();
+    [[nodiscard]] bool tell_to_resume();
+
     static constexpr size_t kHigh = 64 * 1024;  // asyncio's
 
     size_t high_ = kHigh, low_ = kHigh / 4;  // bytes

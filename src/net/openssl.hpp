@@ -35,6 +35,7 @@ struct OpenSsl {
     X(void*, SSL_get_ex_data, (const Ssl*, int)) \
     X(void, SSL_set_bio, (Ssl*, Bio*, Bio*)) \
     X(void, ERR_clear_error, ()) \
+    X(unsigned long, ERR_peek_error, ()) \
     X(int, BIO_get_new_index, ()) \
     X(BioMethod*, BIO_meth_new, (int, const char*)) \
     X(int, BIO_meth_set_read, (BioMethod*, int (*)(Bio*, char*, int))) \

@@ -103,7 +103,7 @@ TlsEngine::Result OpenSslEngine::call(Output& output, F function) {
         kept_.reset(0);
     }
     output_ = &output;
-    openssl.ERR_clear_error();
+    if (openssl.ERR_peek_error()) openssl.ERR_clear_error();  // which takes long in any case
     int returned = function();
     Result result = Result::kDone;
     if (returned <= 0) {

@@ -188,15 +188,14 @@ Ref Transport::get_socket() {
 Ref Transport::get_fd() { return Ref::steal(PyLong_FromLong(io_.fd)); }
 
 // Somebody may have closed the Python socket, and its number be another file's: -1 then.
-int Transport::fd() const {
-    if (!socket_ || !kind().socket) return fd_;
-    return State::fd_of(socket_.get()) == fd_ ? fd_ : -1;
+int Transport::fd_of_socket() const {
+    return !kind().socket || State::fd_of(socket_.get()) == fd_ ? fd_ : -1;
 }
 
 // Waiting for events.
 
-void Transport::watch(int events) {
-    if (watched() == events || !loop_ || loop()->closed()) return;
+void Transport::change_watch(int events) {
+    if (!loop_ || loop()->closed()) return;
     ev::Descriptors& descriptors = loop()->loop()->descriptors();
     if (watched()) descriptors.stop(&watch_);
     io_.events = events;

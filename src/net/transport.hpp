@@ -108,7 +108,9 @@ class Transport : public aio::Runnable {
 
     int watched() const { return ev_is_active(&io_) ? io_.events & (EV_READ | EV_WRITE) : 0; }
     // Waits for exactly these events from now on. A descriptor that cannot be watched is fatal.
-    void watch(int events);
+    void watch(int events) {
+        if (watched() != events) change_watch(events);
+    }
 
     // Events have come: they are dealt with in their turn.
     void note_events(int revents);
@@ -117,7 +119,7 @@ class Transport : public aio::Runnable {
     // Whether the socket is connected to an address.
     bool has_peer();
     // The descriptor, for a system call.
-    int fd() const;
+    int fd() const { return socket_ ? fd_of_socket() : fd_; }
 
     // Calls a method of the protocol in the connection's context.
     template <class... A>
@@ -160,6 +162,8 @@ class Transport : public aio::Runnable {
     static bool run(Runnable* runnable, unsigned what);
     static void detach(Runnable* runnable);
 
+    void change_watch(int events);
+    int fd_of_socket() const;
     [[nodiscard]] bool run_events();
     [[nodiscard]] bool run_start();
     [[nodiscard]] bool run_lost();
