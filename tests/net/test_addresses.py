@@ -87,6 +87,20 @@ async def test_bytes_for_a_host(net):
     assert await net.loop.getaddrinfo(b"127.0.0.1", 80, type=socket.SOCK_STREAM) == expected
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.10.100.9", "127.255.255.254"])
+async def test_what_the_kernel_tells(net, host):
+    """Numbers of one, two and three digits."""
+    accepted = net.remember(Recorder())
+    server = await net.loop.create_server(lambda: accepted, host, 0)
+    address = server.sockets[0].getsockname()
+    client = net.remember(Recorder())
+    await net.loop.create_connection(lambda: client, *address)
+    await accepted.called("made")
+    assert client.transport.get_extra_info("peername") == address
+    assert accepted.transport.get_extra_info("sockname") == address
+    server.close()
+
+
 @pytest.fixture
 def ipv6():
     with socket.socket(socket.AF_INET6) as sock:
