@@ -767,6 +767,7 @@ _CONNECTING_NAMES = frozenset(
     }
 )
 _CONNECTING = [(name, getattr(EventLoop, name)) for name in sorted(_CONNECTING_NAMES)]
+# The module may have another by now, and what a test puts there need not be a class.
 _socket = socket.socket
 
 _TLS_OPTIONS = {"ssl", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout"}
@@ -830,9 +831,9 @@ def _take_buffered(protocol: Any) -> bytes:
 def _is_plain(sock: Any, *methods: str) -> bool:
     """Whether the socket is used as it is; a class of its own may want to see what passes."""
     own = type(sock)
-    if own is socket.socket or not issubclass(own, socket.socket):
+    if own is _socket or not issubclass(own, _socket):
         return True
-    return all(getattr(own, name) is getattr(socket.socket, name) for name in methods)
+    return all(getattr(own, name) is getattr(_socket, name) for name in methods)
 
 
 def _feed(signum: int, __frame: object) -> None:

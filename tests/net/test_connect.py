@@ -505,3 +505,34 @@ def test_a_socket_class_of_ones_own_sees_what_passes(aloop):
     seen = aloop.run_until_complete(main())
     assert {"recv", "send"} <= set(seen)
     assert "accept" in listener.seen
+
+
+async def test_a_class_put_in_place_sees_what_passes(net, monkeypatch):
+    made = []
+
+    class Own(Tracked):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    address = net.listener().getsockname()
+    monkeypatch.setattr(socket, "socket", Own)
+    protocol = net.remember(Recorder())
+    await net.loop.create_connection(lambda: protocol, *address)
+    protocol.transport.write(b"x")
+    assert made[0].seen == ["send"]
+
+
+async def test_a_function_in_the_place_of_the_socket_class(net, monkeypatch):
+    """A mock puts one there; what it makes are sockets as ever."""
+    plain = socket.socket
+    monkeypatch.setattr(socket, "socket", lambda *args, **kwargs: plain(*args, **kwargs))
+    accepted, protocol = net.remember(Recorder()), net.remember(Recorder())
+    server = await net.loop.create_server(lambda: accepted, "127.0.0.1", 0)
+    await net.loop.create_connection(lambda: protocol, *server.sockets[0].getsockname())
+    await accepted.called("made")
+    transport, _ = await net.loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, ("127.0.0.1", 0)
+    )
+    transport.close()
+    server.close()
