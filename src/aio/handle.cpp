@@ -239,7 +239,8 @@ HandleTypes::Content::Content(HandleTypes& types, Ref& handle) : types_(types) {
     Kind* kind = types.kind_of(self);
     if (!kind || slot(self, types.weakrefs_)) return;
     HandlePart& own = part(*kind, self);
-    if (own.unusual) return;
+    // Some code may have deleted what cannot be missing from a handle that is made again.
+    if (own.unusual || !slot(self, types.callback_) || !slot(self, types.loop_)) return;
     if (kind == &types.timer_) {
         when_ = types.timer(self).when;
         set(self, types.when_, nullptr);

@@ -137,6 +137,20 @@ def test_attributes_of_nonsense(ours, make, spin, slot, value):
     ours.run_forever()
 
 
+@pytest.mark.parametrize("slot", SLOTS)
+def test_attributes_deleted_of_what_only_the_loop_has(ours, spin, slot):
+    def fail():
+        raise ZeroDivisionError
+
+    ours.set_exception_handler(lambda loop, context: None)
+    for function in (nothing, fail):
+        delattr(ours.call_soon(function), slot)
+        delattr(ours.call_at(0, function), slot)
+    for _ in range(5):
+        with contextlib.suppress(AttributeError):
+            spin(ours)
+
+
 def test_cycles_are_collected(aloop, make, spin):
     class Argument:
         pass
