@@ -464,8 +464,16 @@ int HandleTypes::clear_handle(PyObject* self) {
     return 0;
 }
 
+// Handles may be a long chain, each an argument of the next: CPython ends those one by one, where
+// the stack would not do. From Python 3.14 on it sees to that by itself.
 void HandleTypes::dealloc(PyObject* self) {
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, dealloc);
+    end(self);
+    Py_TRASHCAN_END;
+}
+
+void HandleTypes::end(PyObject* self) {
     HandleTypes* types = of(Py_TYPE(self));
     if (!types) {
         PyErr_Clear();

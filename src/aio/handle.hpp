@@ -149,6 +149,7 @@ class HandleTypes {
 
     static HandleTypes* of(PyTypeObject* type);
     static void dealloc(PyObject* self);
+    static void end(PyObject* self);
     static int traverse(PyObject* self, visitproc visit, void* arg);
     static int clear_handle(PyObject* self);
     static PyObject* cancel(PyObject* self, PyObject*);

@@ -171,6 +171,25 @@ def test_cycles_are_collected(aloop, make, spin):
     assert reference() is None
 
 
+@pytest.mark.parametrize("ends", ["run", "close", "cancel"])
+def test_a_long_chain_of_handles(aloop, spin, ends):
+    """Each is an argument of the next, and all go at once."""
+    aloop.set_debug(False)
+    handle = None
+    for _ in range(100_000):
+        if ends == "cancel":
+            handle = aloop.call_at(0, nothing, handle)
+        else:
+            handle = aloop.call_soon(nothing, handle)
+    if ends == "close":
+        aloop.close()
+    else:
+        spin(aloop)
+    if ends == "cancel":
+        handle.cancel()
+    del handle
+
+
 def test_spares_are_as_new(ours, spin):
     """A handle made where another one was has nothing of it."""
     ours.set_debug(False)
