@@ -1,6 +1,9 @@
 // add_reader and add_writer.
 #include "aio/readers.hpp"
 
+#include <errno.h>
+#include <fcntl.h>
+
 #include "aio/loop_base.hpp"
 
 namespace pyev::aio {
@@ -20,6 +23,9 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool send
         direction->sends = sends;
         return true;
     }
+    // No room is made for a number that is no descriptor's: it may be any, negative too.
+    if (static_cast<size_t>(fd) >= entries_.size() && fcntl(fd, F_GETFD) < 0)
+        return py::raise_errno(errno);
     if (!entries_.extend(static_cast<size_t>(fd) + 1)) return false;
     Direction*& direction = entries_[fd].directions[index_of(events)];
     if (!direction) {

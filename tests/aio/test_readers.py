@@ -163,6 +163,12 @@ def test_never_opened(aloop):
     assert aloop.remove_reader(1_000_000) is False
 
 
+@pytest.mark.parametrize("name", ["add_reader", "add_writer"])
+def test_the_largest_number(aloop, name):
+    with pytest.raises(OSError, match="Bad file"):
+        getattr(aloop, name)(2**31 - 1, print)
+
+
 def test_descriptor_of_a_transport(aloop, pair):
     a, _ = pair
 

@@ -611,6 +611,29 @@ def test_closed_while_it_waits(ours, again):
     ours.run_until_complete(main())
 
 
+@pytest.mark.parametrize("number", [-1, 2**31 - 1])
+def test_a_number_that_is_no_descriptors(aloop, number):
+    """The socket's class says what it likes of itself once it would have to wait."""
+
+    class Socket(socket.socket):
+        waits = False
+
+        def recv(self, _):
+            self.waits = True
+            raise BlockingIOError
+
+        def fileno(self):
+            return number if self.waits else super().fileno()
+
+    async def main():
+        with Socket() as sock:
+            sock.setblocking(False)
+            with pytest.raises((OSError, ValueError), match=r"file descriptor"):
+                await aloop.sock_recv(sock, 1)
+
+    aloop.run_until_complete(main())
+
+
 def test_numbers_used_again_within_a_turn(aloop):
     """An operation ends, its socket is closed, and the next one gets its number."""
 
