@@ -581,11 +581,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                         return sent
                 await self._sock_wait(sock, _core.EV_WRITE)
         finally:
-            if sent:
-                os.lseek(source, offset + sent, os.SEEK_SET)
-            elif _SENDFILE_ALWAYS_SEEKS:
-                with contextlib.suppress(OSError):  # of what was refused
-                    os.lseek(source, offset, os.SEEK_SET)
+            if sent or _SENDFILE_ALWAYS_SEEKS:
+                # Not of what was refused, nor of a file that is closed by now: its number may be
+                # another's, and whoever cancelled this is to hear of that and of nothing else.
+                with contextlib.suppress(OSError, ValueError):
+                    os.lseek(file.fileno(), offset + sent, os.SEEK_SET)
 
     # Child processes.
 

@@ -776,6 +776,26 @@ def test_sendfile_cancelled(aloop, pair, file):
     aloop.run_until_complete(main())
 
 
+def test_sendfile_cancelled_when_the_file_is_closed(aloop, pair, file, tmp_path):
+    """The task is told of that, and the number's next owner keeps his position."""
+    a, _ = pair
+
+    async def main():
+        task = aloop.create_task(aloop.sock_sendfile(a, file))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        number = file.fileno()
+        task.cancel()
+        file.close()
+        with (tmp_path / "other").open("wb") as other:
+            assert other.fileno() == number
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert os.lseek(number, 0, os.SEEK_CUR) == 0
+
+    aloop.run_until_complete(main())
+
+
 def test_sendfile_of_what_is_no_file(aloop, pair):
     a, _ = pair
 
