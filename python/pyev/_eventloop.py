@@ -685,8 +685,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         handle = events.Handle(callback, args, self, None)
         watcher = self._signal_watchers.get(sig)
         if watcher is not None and watcher.active:
-            watcher.data.cancel()
-            watcher.data = handle
+            watcher.data = handle  # a signal that has come is still the former's, as on asyncio
             return
         self._forget_signal(sig)  # a loop of the child process may have taken it from its parent's
         try:

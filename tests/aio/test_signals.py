@@ -35,6 +35,27 @@ def test_replaced(aloop):
     assert aloop.remove_signal_handler(signal.SIGUSR1)
 
 
+def test_replaced_when_the_signal_has_come(aloop, pair):
+    """One of the two hears of it, whichever."""
+    seen = []
+
+    def replace():
+        aloop.add_signal_handler(signal.SIGUSR1, seen.append, "new")
+        aloop.call_later(0.01, aloop.stop)
+
+    def readable():
+        aloop.remove_reader(pair[0])
+        signal.raise_signal(signal.SIGUSR1)
+        aloop.call_soon(replace)
+
+    aloop.add_signal_handler(signal.SIGUSR1, seen.append, "old")
+    aloop.add_reader(pair[0], readable)
+    pair[1].send(b"x")
+    aloop.run_forever()
+    assert len(seen) == 1
+    aloop.remove_signal_handler(signal.SIGUSR1)
+
+
 def test_several(aloop):
     seen = set()
 
