@@ -72,13 +72,19 @@ bool LoopBase::init(py::Args args) {
     }
     if (!state_->prepare(module)) return false;
     audience = reinterpret_cast<PyTypeObject*>(state_->waiters.audience.get());
+    if (!find_clock()) return false;
+    loop_ = Ref::borrow(slots[0]);
+    loop->set_driver(this);
+    return true;
+}
+
+// Of its class: that may have a clock of its own.
+bool LoopBase::find_clock() {
     Ref own = Ref::steal(PyObject_GetAttrString(state_->loop_base.get(), "time"));
     Ref used =
         Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object())), "time"));
     if (!own || !used) return false;
     own_clock_ = own.get() == used.get();
-    loop_ = Ref::borrow(slots[0]);
-    loop->set_driver(this);
     return true;
 }
 
@@ -99,7 +105,10 @@ int LoopBase::set_attribute(PyObject* self, PyObject* name, PyObject* value) {
         return PyUnicode_GET_LENGTH(name) == static_cast<Py_ssize_t>(known.size()) &&
                PyUnicode_CompareWithASCIIString(name, known.data()) == 0;
     };
-    if (is("time")) loop->own_clock_ = value == nullptr;
+    if (is("time")) {
+        loop->own_clock_ = false;
+        if (!value && loop->state_ && !loop->find_clock()) return -1;
+    }
     if (is("_task_factory")) loop->task_factory_ = value != Py_None;
     if (is("_thread_id")) loop->has_thread_ = value && value != Py_None;
     return 0;

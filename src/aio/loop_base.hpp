@@ -165,6 +165,7 @@ class LoopBase : private ev::Driver {
 
     [[nodiscard]] bool parse(const char* function, const char* first, py::Args args, Call& call);
     [[nodiscard]] bool check(const char* function, PyObject* callback, bool thread);
+    [[nodiscard]] bool find_clock();
     [[nodiscard]] bool now(double& result);
     PyObject* loop_argument();
     py::Ref schedule(PyObject* when, double time, Call& call);

@@ -1,6 +1,7 @@
 """call_later and call_at."""
 
 import asyncio
+import contextlib
 import gc
 import math
 import sys
@@ -145,6 +146,18 @@ def test_a_class_with_a_clock_of_its_own(spin):
     spin(loop)
     assert seen == [1]
     loop.close()
+
+
+def test_a_class_with_a_clock_of_its_own_and_another_for_a_while(aloop):
+    class Clock(type(aloop)):
+        def time(self):
+            return 100.0
+
+    with contextlib.closing(Clock()) as own:
+        own.time = lambda: 200.0
+        assert own.call_later(1, print).when() == 201
+        del own.time
+        assert own.call_later(1, print).when() == 101
 
 
 def test_a_clock_that_raises(ours):
