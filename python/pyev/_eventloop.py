@@ -434,10 +434,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             )
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int) -> int:
+        empty = transp._make_empty_waiter()
         reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
         try:
+            await empty
             return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
         except OSError as error:
             if transp.is_closing():

@@ -142,6 +142,22 @@ async def test_cancelled(connect, net, file):
     assert some_bytes(SIZE)[received:][: len(rest) - 3] == rest[:-3]
 
 
+@pytest.mark.asyncio_fails("leaves the transport as it was during sendfile")
+async def test_cancelled_before_it_begins(connect, net, file):
+    """What was written before is yet to be sent, and the transport goes on."""
+    protocol, peer = await connect(small=True)
+    protocol.transport.write(some_bytes(SIZE))
+    sending = asyncio.ensure_future(net.loop.sendfile(protocol.transport, file))
+    await net.turn(3)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert protocol.transport.is_reading()
+    protocol.transport.write(b"end")
+    protocol.transport.close()
+    assert await peer.read_all() == some_bytes(SIZE) + b"end"
+
+
 async def test_peer_gone(connect, net, file):
     protocol, peer = await connect(small=True)
     sending = asyncio.ensure_future(net.loop.sendfile(protocol.transport, file))
