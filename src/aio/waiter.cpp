@@ -362,11 +362,12 @@ void end(Watcher* watcher) {
 // list; what is being freed is left alone.
 template <class F>
 static void each_awaited(ev::Loop* loop, F body) {
+    Ref last;  // its end may be that of the next one
     for (Watcher* watcher = loop->watchers(); watcher && watcher->owner() == loop;) {
         Ref keep = py::try_ref(watcher->object());
         if (keep && watcher->awaited()) body(watcher);
-        Watcher* next = watcher->next();
-        watcher = next;
+        if (keep) last = std::move(keep);
+        watcher = watcher->next();
     }
 }
 

@@ -847,6 +847,40 @@ def test_of_a_closed_loop(factory):
         pyev.Timer.__new__(pyev.Timer).__await__()
 
 
+def test_what_is_told_of_the_close_takes_the_next_with_it(script):
+    """The allocator writes over what is freed, so that whoever goes on there ends early."""
+    source = """
+    import asyncio
+    import pyev
+
+    class Timer(pyev.Timer):
+        def __repr__(self):
+            kept.clear()
+            return "the last words"
+
+    async def main():
+        ev = asyncio.get_running_loop().ev
+        third = ev.timer(1000., 0.)
+        second = ev.timer(1000., 0.)
+        first = Timer(1000., 0., ev, data=second)
+        for timer in first, third:
+            wait = timer.__await__()
+            kept[timer] = wait, wait.send(None)
+
+    kept = {}
+    loop = pyev.new_event_loop()
+    loop.run_until_complete(main())
+    third, (wait, future) = kept.popitem()
+    loop.close()
+    assert not kept
+    try:
+        wait.send(None)
+    except pyev.Error as error:
+        print(error)
+    """
+    assert "when its loop was closed" in script(source, env={"PYTHONMALLOC": "debug"})
+
+
 def test_the_loop_is_closed_while_it_is_awaited(caplog):
     """A task cannot go on without its loop, and asyncio says so; its wait is over all the same."""
     loop = pyev.new_event_loop()
