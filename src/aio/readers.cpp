@@ -27,10 +27,11 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool send
     if (static_cast<size_t>(fd) >= entries_.size() && fcntl(fd, F_GETFD) < 0)
         return py::raise_errno(errno);
     if (!entries_.extend(static_cast<size_t>(fd) + 1)) return false;
-    Direction*& direction = entries_[fd].directions[index_of(events)];
+    Direction* direction = entries_[fd].directions[index_of(events)];
     if (!direction) {
         direction = static_cast<Direction*>(PyMem_RawCalloc(1, sizeof(Direction)));
         if (!direction) return PyErr_NoMemory() != nullptr;
+        entries_[fd].directions[index_of(events)] = direction;
         direction->readers = this;
         direction->watch = {&direction->io, direction, dead, nullptr, other};
         ev_io_init(&direction->io, ready, fd, events);
@@ -39,7 +40,7 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool send
     auto known = open ? ev::Descriptors::Known::kOpen : ev::Descriptors::Known::kNothing;
     if (int refused = descriptors().start(&direction->watch, known))
         return py::raise_errno(refused);
-    direction->handle = Py_NewRef(handle);
+    replaced = Ref::steal(std::exchange(direction->handle, Py_NewRef(handle)));
     direction->sends = sends;
     owner_->poll_next();
     // Of one descriptor the reader runs first: libev tells of the last one started first.

@@ -144,16 +144,19 @@ int Descriptors::start(Watch* watch, Known known) {
     struct stat status;
     if (look && fstat(io->fd, &status) != 0) return errno;
     if (!entries_.extend(io->fd + 1) || !changed_.reserve(entries_.size())) return ENOMEM;
-    Entry& entry = entries_[io->fd];
     Identity identity = Identity::kSame;
     if (look) {
         if (int refused = verify(io->fd, status, identity)) return refused;
     } else if (known == Known::kMade) {
         identity = Identity::kOther;
-        entry.made = entry.socket = true;
+        entries_[io->fd].made = entries_[io->fd].socket = true;
     }
     note_change(io->fd);
+    // That wakes coroutines, by a call_soon() that may be a subclass's: it may start others, and
+    // this one too.
     if (identity == Identity::kOther) tell_other(io->fd);
+    if (ev_is_active(io)) return 0;
+    Entry& entry = entries_[io->fd];
     int events = io->events & (EV_READ | EV_WRITE);
     io->events = events;
     // ev_io_set is what asks libev for a new registration.

@@ -223,6 +223,47 @@ def test_closed_while_watched(ours, pair, errors, spin, turns):
     ours.remove_reader(pair[0])
 
 
+@pytest.mark.every_backend
+def test_a_subclass_hears_of_a_number_used_again(backend, pair):
+    """Whoever waited for the old file is woken while the new one is about to be watched."""
+
+    class Loop(pyev.EventLoop):
+        todo = ()
+
+        def call_soon(self, *args, **kwargs):
+            while self.todo:
+                self.todo.pop()()
+            return super().call_soon(*args, **kwargs)
+
+    async def main():
+        old, far = os.pipe()
+        gone = socket.socket(fileno=os.dup(pair[0].fileno()))
+        gone.setblocking(False)
+        number = gone.fileno()
+        task = loop.create_task(loop.sock_recv(gone, 1))
+        await asyncio.sleep(0.01)
+        gone.close()
+        assert os.dup2(far, number) == number
+        high = os.dup2(old, 1000)
+        came = asyncio.Event()
+        loop.todo = [
+            lambda: loop.add_reader(high, pytest.fail),
+            lambda: loop.add_writer(number, pytest.fail),
+        ]
+        loop.add_writer(number, came.set)
+        await asyncio.wait_for(came.wait(), 20)
+        assert loop.remove_writer(number)
+        assert not loop.remove_writer(number)
+        assert loop.remove_reader(high)
+        with pytest.raises(OSError, match="Bad file"):
+            await task
+        for fd in (old, far, number, high):
+            os.close(fd)
+
+    with contextlib.closing(Loop(backend)) as loop:
+        loop.run_until_complete(main())
+
+
 @pytest.mark.parametrize("direction", ["reader", "writer"])
 def test_removed_after_its_socket_was_closed(aloop, pair, errors, spin, direction):
     a, b = pair
