@@ -205,8 +205,11 @@ void Descriptors::stop(Watch* watch) {
     }
 }
 
+// Who is told may open another file, which gets the number, and watch that: then this is over.
 void Descriptors::bury(int fd) {
-    while (Watch* watch = entries_[fd].head) watch->dead(watch);
+    entries_[fd].inode = 0;  // so that it is known for another
+    entries_[fd].socket = entries_[fd].anew = false;
+    while (Watch* watch = entries_[fd].anew ? nullptr : entries_[fd].head) watch->dead(watch);
 }
 
 bool Descriptors::check_own() {
@@ -258,7 +261,8 @@ bool Descriptors::check_watched(bool all) {
         if (entries_[fd].head && !scratch_.push({static_cast<int>(fd), 0, 0})) return false;
     int found = scratch_.empty() ? 0 : poll(scratch_.begin(), scratch_.size(), 0);
     for (pollfd& one : scratch_) {
-        if (found < 0 ? fcntl(one.fd, F_GETFD) < 0 : one.revents & POLLNVAL) bury(one.fd);
+        bool suspect = found < 0 || one.revents & POLLNVAL;
+        if (suspect && fcntl(one.fd, F_GETFD) < 0) bury(one.fd);
     }
     return true;
 }

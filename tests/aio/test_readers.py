@@ -224,6 +224,33 @@ def test_closed_while_watched(ours, pair, errors, spin, turns):
 
 
 @pytest.mark.every_backend
+def test_who_hears_of_it_opens_another_file(backend):
+    """Which gets the number of the one that was closed."""
+    reports, opened = [], []
+
+    def reconnect(loop, context):
+        reports.append(context["message"])
+        opened.extend(socket.socketpair())
+        loop.add_reader(opened[0], loop.stop)
+        opened[1].send(b"x")
+
+    with contextlib.closing(pyev.EventLoop(backend)) as loop:
+        loop.set_exception_handler(reconnect)
+        read, write = os.pipe()
+        # Once it has waited, it has opened what it needs itself.
+        when = loop.time() + 0.01
+        loop.call_at(when, loop.add_reader, read, pytest.fail)
+        loop.call_at(when, os.close, read)
+        loop.run_forever()
+        assert opened[0].fileno() == read
+        assert len(reports) == 1
+        assert loop.remove_reader(read)
+    os.close(write)
+    for end in opened:
+        end.close()
+
+
+@pytest.mark.every_backend
 def test_a_subclass_hears_of_a_number_used_again(backend, pair):
     """Whoever waited for the old file is woken while the new one is about to be watched."""
 
