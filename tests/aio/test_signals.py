@@ -406,26 +406,26 @@ def test_a_handler_whose_signal_was_taken_in_the_child(script):
         except pyev.Error as error:
             return str(error)
 
-    async def main():
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, print, "the parent's")
-        task = loop.create_task(wait(loop.ev.signal(signal.SIGUSR1)))
-        await asyncio.sleep(0.001)
-        pid = os.fork()
-        if pid:
-            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-            task.cancel()
-            return loop.remove_signal_handler(signal.SIGUSR1)
+    loop = pyev.new_event_loop()
+    loop.add_signal_handler(signal.SIGUSR1, print, "the parent's")
+    task = loop.create_task(wait(loop.ev.signal(signal.SIGUSR1)))
+    loop.run_until_complete(asyncio.sleep(0))
+    pid = os.fork()
+    if pid:
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        print(loop.remove_signal_handler(signal.SIGUSR1))
+        task.cancel()
+        loop.run_until_complete(asyncio.wait([task]))
+        loop.close()
+    else:
         with pyev.Loop() as mine, mine.signal(signal.SIGUSR1, lambda w, revents: None):
             pass
-        told = await task
+        told = loop.run_until_complete(asyncio.wait_for(task, 20))
         heard = loop.create_future()
         loop.add_signal_handler(signal.SIGUSR1, heard.set_result, None)
         signal.raise_signal(signal.SIGUSR1)
-        await heard
+        loop.run_until_complete(asyncio.wait_for(heard, 20))
         os._exit(7 if "stopped while it was awaited" in told else 1)
-
-    print(pyev.run(asyncio.wait_for(main(), 20)))
     """
     assert script(program) == "7\nTrue\n"
 

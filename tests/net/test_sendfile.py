@@ -22,6 +22,11 @@ def file(tmp_path):
         yield file
 
 
+@pytest.mark.asyncio_fails(
+    "its fallback writes the next block into a buffer that is not sent yet",
+    when=sys.version_info >= (3, 12),
+    run=False,
+)
 @settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
