@@ -464,8 +464,7 @@ int HandleTypes::clear_handle(PyObject* self) {
     return 0;
 }
 
-// Handles may be a long chain, each an argument of the next: CPython ends those one by one, where
-// the stack would not do. From Python 3.14 on it sees to that by itself.
+// As py::Slots do: handles may be a long chain, each an argument of the next.
 void HandleTypes::dealloc(PyObject* self) {
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, dealloc);

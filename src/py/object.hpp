@@ -123,11 +123,19 @@ struct Slots {
         if (value->unfinished()) value->finalize();
     }
 
+    // Objects may be a long chain, each the next one's alone: CPython ends those one by one, where
+    // the stack would not do. From Python 3.14 on it sees to that by itself.
     static void dealloc(PyObject* self) {
+        if (value_of<T>(self)->unfinished() && PyObject_CallFinalizerFromDealloc(self) < 0) return;
+        PyObject_GC_UnTrack(self);
+        Py_TRASHCAN_BEGIN(self, dealloc);
+        end(self);
+        Py_TRASHCAN_END;
+    }
+
+    static void end(PyObject* self) {
         PyTypeObject* type = Py_TYPE(self);
         T* value = value_of<T>(self);
-        if (value->unfinished() && PyObject_CallFinalizerFromDealloc(self) < 0) return;
-        PyObject_GC_UnTrack(self);
         if (!kHasGil || reinterpret_cast<typename HeadOf<T>::Type*>(self)->weakrefs)
             PyObject_ClearWeakRefs(self);
         {

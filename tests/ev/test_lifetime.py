@@ -317,3 +317,11 @@ def test_exit_with_a_daemon_thread_inside_start(script):
         import warnings
         warnings.simplefilter("ignore", ResourceWarning)
     """)
+
+
+def test_a_long_chain_of_watchers(loop):
+    """Each is the next one's data, and all go at once."""
+    watcher = None
+    for _ in range(100_000):
+        watcher = loop.timer(1.0, 0.0, print, watcher)
+    del watcher
