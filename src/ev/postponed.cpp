@@ -11,11 +11,6 @@ namespace pyev::ev {
 // with.
 static constexpr double kFar = 1e9;
 
-// libev tells no time of its monotonic clock but through a timer's.
-double Postponed::now(Timer* timer) const {
-    return timer->ev_.at - ev_timer_remaining(loop_, &timer->ev_);
-}
-
 bool Postponed::add(Timer* timer) {
     if (timer->ev_.repeat <= 0 || timer->ev_.at + timer->ev_.repeat > kFar) return false;
     if (!timer->postponed_) {
@@ -26,7 +21,7 @@ bool Postponed::add(Timer* timer) {
         timer->postponed_ = timers_.size();
         first_ = std::min(first_, timer->ev_.at);
     }
-    timer->due_ = now(timer) + timer->ev_.repeat;
+    timer->due_ = now() + timer->ev_.repeat;
     return true;
 }
 
@@ -40,13 +35,13 @@ void Postponed::remove(Timer* timer) {
 }
 
 void Postponed::check() {
-    if (first_ < now(timers_[0])) settle_all(true);
+    if (first_ < now()) settle_all(true);
 }
 
 void Postponed::settle_all(bool drop_pending) {
     for (Timer* timer : timers_) {
         ev_timer* ev = &timer->ev_;
-        double after = timer->due_ - now(timer);
+        double after = timer->due_ - now();
         timer->postponed_ = 0;
         int revents = ev_clear_pending(loop_, ev);
         ev_timer_stop(loop_, ev);

@@ -18,10 +18,16 @@ class Timer;
 
 class Postponed {
  public:
-    void init(struct ev_loop* loop) { loop_ = loop; }
+    void init(struct ev_loop* loop) {
+        loop_ = loop;
+        clock_.active = 1;
+    }
     // An active timer is due in `repeat` seconds from now. False: libev has to be told at once.
     bool add(Timer* timer);
     void remove(Timer* timer);
+    // Seconds on libev's monotonic clock. It tells them only through an active timer: this one is
+    // due at 0, so that nothing is lost to rounding, however far away the others are.
+    double now() { return -ev_timer_remaining(loop_, &clock_); }
     // Just after a poll: what libev takes for due by an old time is not.
     void polled() {
         if (!timers_.empty()) check();
@@ -32,11 +38,11 @@ class Postponed {
     }
 
  private:
-    double now(Timer* timer) const;  // seconds on the monotonic clock
     void check();
     void settle_all(bool drop_pending);
 
     struct ev_loop* loop_ = nullptr;
+    ev_timer clock_ = {};  // never started
     py::Array<Timer*> timers_;
     // No later than any time that libev has for them.
     double first_ = std::numeric_limits<double>::infinity();

@@ -498,3 +498,34 @@ def test_the_time_that_a_timer_had_before_ends_no_wait(loop, busy):
 
     # The rush's last, and one that waits. libev may wake a little early, but not each time.
     assert min(polls_after_the_rush() for _ in range(20)) <= 2
+
+
+def test_a_timer_pushed_back_is_not_early_beside_one_far_away(loop, busy):
+    """Of whose time libev has no fraction of a second as small as a turn."""
+    pushed_at = 0.0
+    early = []
+
+    def callback(watcher, revents):
+        if loop.now() - pushed_at < 0.0005:
+            early.append(loop.now() - pushed_at)
+
+    far = loop.timer(0.0, 4.9e8, callback)
+    near = [loop.timer(0.0, 0.001 + i * 1e-5, callback) for i in range(20)]
+    end = time.monotonic() + 1.5
+
+    def work():
+        nonlocal pushed_at
+        pushed_at = loop.now()
+        for timer in far, *near:
+            timer.reset()
+        return time.monotonic() > end
+
+    def stop():
+        for timer in far, *near:
+            timer.stop()
+
+    for timer in far, *near:
+        timer.reset()
+    busy(work, stop)
+    loop.start()
+    assert not early
