@@ -29,6 +29,14 @@ bool Timer::begin() {
     return true;
 }
 
+// libev keeps the time that is left, for the next start().
+void Timer::end() {
+    const bool postponed = postponed_ != 0;
+    forget_postponed();
+    WatcherOf::end();
+    if (postponed) ev_.at = due_ - own_loop()->postponed().now();
+}
+
 Ref Timer::reset() {
     if (is_active() && own_loop()->rushes() && !is_pending() && own_loop()->postponed().add(this))
         return Ref::none();
@@ -64,8 +72,8 @@ bool Timer::set_repeat(PyObject* object) {
 Ref Timer::get_remaining() {
     py::Hold hold(own_loop()->gate());
     if (!py::kHasGil && !alive()) return {};
-    double remaining = ev_timer_remaining(own_loop()->ev(), &ev_);
-    if (postponed_) remaining += due_ - ev_.at;
+    double remaining = postponed_ ? due_ - own_loop()->postponed().now()
+                                  : ev_timer_remaining(own_loop()->ev(), &ev_);
     return Ref::steal(PyFloat_FromDouble(remaining));
 }
 

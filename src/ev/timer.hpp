@@ -17,10 +17,7 @@ class Timer : public WatcherOf<Timer, ev_timer, ev_timer_start, ev_timer_stop> {
 
     bool configure(PyObject* const* lead);
     bool begin();
-    void end() {
-        forget_postponed();
-        WatcherOf::end();
-    }
+    void end();
     py::Ref describe();
 
     py::Ref reset();

@@ -500,6 +500,33 @@ def test_the_time_that_a_timer_had_before_ends_no_wait(loop, busy):
     assert min(polls_after_the_rush() for _ in range(20)) <= 2
 
 
+def test_a_timer_pushed_back_and_stopped_goes_on_where_it_was(loop, busy):
+    """As it does without a rush: with the time that it had left by then."""
+    timer = loop.timer(0.0, 1000.0, lambda watcher, revents: None)
+    timer.reset()
+    timer.repeat = 500.0
+    left = TURNS
+    times = []
+
+    def work():
+        nonlocal left
+        timer.reset()
+        left -= 1
+        if not left:
+            timer.repeat = 5000.0
+            timer.reset()
+            timer.stop()
+            times.append(timer.remaining)
+            timer.start()
+            times.append(timer.remaining)
+            timer.stop()
+        return not left
+
+    busy(work)
+    loop.start()
+    assert times == pytest.approx([5000.0, 5000.0])
+
+
 def test_a_timer_pushed_back_is_not_early_beside_one_far_away(loop, busy):
     """Of whose time libev has no fraction of a second as small as a turn."""
     pushed_at = 0.0
