@@ -1,6 +1,7 @@
 """Clocks that jump, processes that stop, timers that must not be early and must not spin."""
 
 import ctypes
+import faulthandler
 import math
 import os
 import shutil
@@ -219,6 +220,20 @@ def test_stopped_and_continued_while_waiting() -> None:
                 process.wait()
         io.stop()
         kit.works(loop)
+
+
+@scenario("A14", by=[3600.0, -3600.0], backends="any")
+def test_the_wall_clock_jumps_in_a_sleep(by: float) -> None:
+    """One that a signal interrupts takes as long as it was told, all the same."""
+    jump = with_clocks()
+    begun = time.clock_gettime(time.CLOCK_BOOTTIME)
+    signal.signal(signal.SIGALRM, lambda number, frame: jump(realtime=by - 0.6, monotonic=-0.6))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    # One that took the hour for its own is not waited for.
+    faulthandler.dump_traceback_later(20.0, exit=True)
+    pyev.sleep(0.5)
+    faulthandler.cancel_dump_traceback_later()
+    assert 0.5 <= time.clock_gettime(time.CLOCK_BOOTTIME) - begun < 10.0
 
 
 # 15. Where delays count from.
