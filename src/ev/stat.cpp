@@ -20,6 +20,7 @@ bool Stat::configure(PyObject* const* lead) {
     if (!inactive()) return false;
     py::publish(fields_, path_, path);
     encoded_ = encoded;
+    interval_ = interval;
     ev_stat_set(&ev_, PyBytes_AS_STRING(encoded_.get()), interval);
     looked_ = changed_ = false;
     return true;
@@ -50,7 +51,7 @@ Ref Stat::describe() {
 }
 
 Ref Stat::get_path() { return path_; }
-Ref Stat::get_interval() { return Ref::steal(PyFloat_FromDouble(ev_.interval)); }
+Ref Stat::get_interval() { return Ref::steal(PyFloat_FromDouble(interval_)); }
 Ref Stat::get_attr() { return looked_ ? result(ev_.attr) : Ref::none(); }
 Ref Stat::get_previous() { return changed_ ? result(ev_.prev) : Ref::none(); }
 

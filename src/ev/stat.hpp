@@ -38,8 +38,9 @@ class Stat : public WatcherOf<Stat, ev_stat, ev_stat_start, ev_stat_stop> {
  private:
     py::Ref result(const ev_statdata& data);
 
-    py::Ref path_;     // as given
-    py::Ref encoded_;  // the bytes that libev reads
+    py::Ref path_;         // as given
+    py::Ref encoded_;      // the bytes that libev reads
+    double interval_ = 0;  // as given; libev's own field has no less than 0.1
     bool looked_ = false;
     bool changed_ = false;
 };

@@ -280,6 +280,9 @@ def test_interval(loop, path):
     assert watcher.interval == 7.5
     with watcher:
         assert watcher.interval == 7.5
+    watcher.set(path, 0.01)  # libev makes it 0.1
+    with watcher:
+        assert watcher.interval == 0.01
 
 
 @pytest.mark.parametrize("wrong", [-1, -0.001, math.nan, -math.inf])
