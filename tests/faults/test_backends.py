@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import gc
 import os
 import resource
 import signal
+import time
+import weakref
 
 import fault_kit as kit
 import seccomp
@@ -116,6 +119,21 @@ def test_each_descriptor_of_the_loop_closed_alone(settled: bool, busy: bool) -> 
         loop.close()
     with kit.new_loop() as loop:
         kit.works(loop)
+
+
+@scenario("A11", start=["start", "reset"])
+def test_the_timerfd_closed_before_the_first_poll(start: str) -> None:
+    before = kit.open_fds()
+    loop = kit.new_loop()
+    periodic = loop.periodic(0.0, 1e6, kit.nothing)
+    getattr(periodic, start)()
+    for fd in kit.open_fds():
+        if fd not in before and "timerfd" in os.readlink(f"/proc/self/fd/{fd}"):
+            os.close(fd)
+    with contextlib.suppress(OSError, pyev.Error):
+        loop.start(kit.NOWAIT)
+    periodic.stop()
+    loop.close()
 
 
 @scenario("A11", "41")
