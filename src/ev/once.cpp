@@ -68,6 +68,10 @@ void Once::end() {
     owner()->unkeep(object());
 }
 
+double Once::remaining() {
+    return fd_ < 0 || timed_ ? ev_timer_remaining(owner()->ev(), timer()) : HUGE_VAL;
+}
+
 void Once::dead(Watch* watch) { static_cast<Once*>(watch->owner)->fail(EBADF); }
 
 void Once::on_timeout(struct ev_loop*, ev_timer* ev, int) {

@@ -34,6 +34,9 @@ class Once : public WatcherOf<Once, OnceEvent, nullptr, nullptr> {
     void event(int revents);
     py::Ref describe();
 
+    // Seconds until its timeout, of an active one; infinite where it has none.
+    double remaining();
+
  private:
     static void dead(Watch* watch);
     static void on_timeout(struct ev_loop*, ev_timer* ev, int);

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "ev/watcher.hpp"
+#include "ev/once.hpp"
 
 namespace pyev::ev {
 
@@ -25,6 +25,8 @@ static double due_in(Watcher* watcher, struct ev_loop* loop) {
             return ev_timer_remaining(loop, reinterpret_cast<ev_timer*>(base));
         case EV_PERIODIC:
             return ev_periodic_at(reinterpret_cast<ev_periodic*>(base)) - ev_now(loop);
+        case EV_CUSTOM:
+            return static_cast<Once*>(watcher)->remaining();
         case EV_ASYNC:
             return ev_async_pending(reinterpret_cast<ev_async*>(base)) ? 0 : HUGE_VAL;
         case EV_IDLE:

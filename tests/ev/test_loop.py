@@ -626,6 +626,21 @@ def test_io_interval_collects_events(loop, pair, calls):
     assert calls.revents[0] == pyev.EV_READ
 
 
+def test_io_interval_is_no_longer_than_the_timeout_of_a_once(loop, pair, calls):
+    loop.io_interval = 2.0
+    begun = []
+
+    def callback(watcher, revents):
+        begun.append(time.monotonic())
+        loop.once(None, 0, 0.01, calls)
+        loop.once(pair[0], pyev.EV_READ, 0.02, calls)
+
+    with loop.timer(0.001, 0.0, callback):
+        loop.start()
+    assert time.monotonic() - begun[0] < 1.0
+    assert len(calls) == 2
+
+
 def test_timeout_interval_collects_timers(loop, calls):
     loop.timeout_interval = 0.02
     with loop.timer(0.001, 0.0, calls), loop.timer(0.015, 0.0, calls):
