@@ -111,8 +111,14 @@ void Interrupt::drain(bool tell) {
     }
 }
 
-void Interrupt::readable(struct ev_loop*, ev_io* io, int) {
-    static_cast<Interrupt*>(io->data)->drain(true);
+void Interrupt::readable(struct ev_loop* loop, ev_io* io, int revents) {
+    auto* self = static_cast<Interrupt*>(io->data);
+    if (!(revents & EV_ERROR)) return self->drain(true);
+    // libev could not watch it, and has stopped it, which takes the reference anew.
+    ev_ref(loop);
+    self->descriptors_->stop(&self->watch_);
+    self->close();
+    self->wait_shortly(loop);
 }
 
 }  // namespace pyev::ev

@@ -235,10 +235,11 @@ Ref Loop::ref() {
 }
 
 Ref Loop::unref() {
+    long holding = holding_;
     if (ev_pending_count(ev_))
         for (Watcher* watcher = watchers_; watcher; watcher = watcher->next_)
-            watcher->settle_hold();
-    if (holding_ + references_ <= 0)
+            holding -= watcher->holds_no_more();
+    if (holding + references_ <= 0)
         return py::raise(state_->error.get(), "unref() without a ref() or an active watcher");
     ev_unref(ev_);
     --references_;

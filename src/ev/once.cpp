@@ -84,9 +84,7 @@ void Once::event(int revents) {
     Ref self = Ref::borrow(object());
     revents |= ev_clear_pending(owner()->ev(), &ev_);
     if (timed_) revents |= ev_clear_pending(owner()->ev(), &timeout_);
-    bool kept = is_active() || fd_ < 0;
     stop_now();
-    if (kept) owner()->unkeep(object());
     deliver(revents);
 }
 

@@ -102,9 +102,15 @@ void Wakeup::find_edges([[maybe_unused]] Descriptors& descriptors) {
 #endif
 }
 
-void Wakeup::woken(struct ev_loop*, ev_io* io, int) {
+void Wakeup::woken(struct ev_loop*, ev_io* io, [[maybe_unused]] int revents) {
 #ifdef __linux__
     auto* self = static_cast<Wakeup*>(io->data);
+    if (revents & EV_ERROR) {  // libev could not watch it
+        int fd = self->fd_;
+        dead(&self->watch_);
+        ::close(fd);
+        return;
+    }
     eventfd_t value;
     if (!self->edges_) (void)!eventfd_read(self->fd_, &value);
 #endif

@@ -84,6 +84,7 @@ bool Watcher::init(py::Args args, Loop* loop) {
     // From here on no Python code runs but in `configure`, which looks at the state after it.
     if (!loop->enter() || !inactive()) return false;
     if (owner() && !owner()->closed() && owner() != loop && !owner()->enter()) return false;
+    end_given_up();
     if (!kind().configure(this, slots)) return false;
     Ref callback = awaited ? driver->make_audience(driver) : Ref::borrow(shared[1]);
     if (awaited && !callback) return false;
@@ -118,9 +119,14 @@ void Watcher::stop_now() {
 }
 
 void Watcher::stop_open() {
-    if (is_active()) kind().stop(this);
+    if (is_active() || hold_ != Hold::kNone) kind().stop(this);
     ev_clear_pending(own_loop()->ev(), base());
     release_hold();
+}
+
+void Watcher::end_given_up() {
+    constexpr int kTimed = EV_TIMER | EV_PERIODIC;
+    if (hold_ != Hold::kNone && !is_active() && !(kind().event & kTimed)) stop_now();
 }
 
 void Watcher::take_hold() {
@@ -213,7 +219,8 @@ Ref Watcher::repr() {
 
 bool Watcher::activate() {
     // libev may have stopped it, and its callback not yet been called.
-    if (hold_ != Hold::kNone) release_hold();
+    end_given_up();
+    release_hold();
     if (!kind().start(this)) return false;
     if (is_active()) take_hold();
     return true;
@@ -272,8 +279,8 @@ Ref Watcher::feed(PyObject* revents) {
 }
 
 Ref Watcher::clear() {
-    settle_hold();
     int revents = ev_clear_pending(owner()->ev(), base());
+    if (!is_active()) stop_open();
     if (awaited()) revents |= owner()->driver()->forget(owner()->driver(), this);
     return Ref::steal(PyLong_FromLong(revents));
 }
@@ -283,8 +290,9 @@ Ref Watcher::set(py::Args args) {
     PyObject* slots[kMost] = {};
     int size = kind().lead_size;
     if (!inactive() || !py::bind({"set", kind().lead, size, size, size}, args, slots)) return {};
+    end_given_up();
     if (!kind().configure(this, slots) || !enter()) return {};
-    ev_clear_pending(owner()->ev(), base());
+    stop_open();
     if (awaited()) owner()->driver()->forget(owner()->driver(), this);
     return Ref::none();
 }

@@ -77,12 +77,16 @@ class Watcher {
     // Stops it and clears what is pending; nothing of it is left in libev.
     void stop_now();
     void stop_open();  // where the loop is not closed
+    // Of one whose descriptor libev gave up by itself: what begin() did is undone before anything
+    // else is done with it. One that has just been due stays pending.
+    void end_given_up();
     // Forgets the loop.
     void detach();
     // libev may have stopped it by itself (a timer that has fired): keep the books.
     void settle_hold() {
         if (hold_ != Hold::kNone && !is_active()) release_hold();
     }
+    bool holds_no_more() { return hold_ == Hold::kHolds && !is_active(); }
 
     template <class F>
     void each_ref(F f) {

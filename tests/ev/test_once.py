@@ -119,6 +119,24 @@ def test_stopped(loop, pair, calls):
     assert gone() is None
 
 
+@pytest.mark.parametrize("how", ["stop", "clear"])
+def test_stopped_after_its_time_has_come(loop, how):
+    """And before it was called: nobody keeps it any more."""
+    waits = []
+
+    def callback(watcher, revents):
+        (other,) = (wait for wait in waits if wait is not watcher)
+        assert other.pending
+        getattr(other, how)()
+
+    waits += [loop.once(None, 0, 0.001, callback) for _ in range(2)]
+    gone = [weakref.ref(wait) for wait in waits]
+    pyev.sleep(0.01)
+    assert loop.start() is False
+    waits.clear()
+    assert [wait() for wait in gone] == [None, None]
+
+
 def test_ended_by_close(calls):
     with pyev.Loop() as loop:
         once = loop.once(None, 0, 1000.0, calls)

@@ -695,6 +695,23 @@ def test_keepalive_changed_while_stopped(loop, kind, turn, calls):
         loop.unref()
 
 
+@pytest.mark.parametrize("make", ["timer", "periodic"])
+def test_keepalive_of_one_set_while_only_pending(loop, calls, make):
+    """It has ended by itself, and what holds the loop running is not counted less for it."""
+    watcher = getattr(loop, make)(0.0, 0.0, calls, keepalive=False)
+
+    def callback(first, revents):
+        assert watcher.pending and not watcher.active
+        watcher.set(1.0, 0.0)
+
+    last = loop.timer(0.02, 0.0, calls)
+    with watcher, loop.timer(0.0, 0.0, callback, None, pyev.EV_MAXPRI), last:
+        assert loop.start() is False
+    assert [called for called, _ in calls] == [last]
+    with pytest.raises(pyev.Error):
+        loop.unref()
+
+
 def test_keepalive_of_one_dropped(loop, kind, turn, calls):
     watcher = kind.new(loop, calls, keepalive=False)
     watcher.start()

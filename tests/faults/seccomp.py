@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 # As x86-64 and arm64 number them.
 CALLS = {
-    "x86_64": {"accept4": 288, "io_uring_setup": 425, "io_uring_enter": 426},
-    "aarch64": {"accept4": 242, "io_uring_setup": 425, "io_uring_enter": 426},
+    "x86_64": {"accept4": 288, "epoll_ctl": 233, "io_uring_setup": 425, "io_uring_enter": 426},
+    "aarch64": {"accept4": 242, "epoll_ctl": 21, "io_uring_setup": 425, "io_uring_enter": 426},
 }.get(os.uname().machine, {})
 
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38

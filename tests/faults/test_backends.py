@@ -136,6 +136,77 @@ def test_the_timerfd_closed_before_the_first_poll(start: str) -> None:
     loop.close()
 
 
+@scenario(
+    "A3",
+    what=["io", "once", "child", "embed"],
+    how=["told", "stop", "clear", "start", "set", "drop"],
+    backends=["epoll"],
+)
+def test_the_kernel_has_no_room_for_a_descriptor(what: str, how: str) -> None:
+    """libev gives up the watcher by itself. Nothing of it is left, whatever is done to it then."""
+    loop, inner = kit.new_loop(), kit.new_loop()
+    kit.works(loop)
+    fd, peer = kit.pair()
+    pid = kit.child_that_waits()
+    arguments: dict[str, tuple[object, ...]] = {
+        "io": (peer, EV_READ),
+        "once": (fd, EV_READ, 0.01),
+        "child": (pid, False),
+        "embed": (inner,),
+    }
+
+    def give_up() -> None:
+        watchers = [getattr(loop, what)(*arguments[what], kit.never)]
+        watchers[0].start()
+        gone = weakref.ref(watchers[0])
+
+        def meddle(check: pyev.Watcher, revents: int) -> None:
+            check.stop()
+            assert watchers[0].pending and not watchers[0].active
+            if how == "drop":
+                watchers.clear()
+            elif how == "set" and what != "once":
+                watchers[0].set(*(arguments[what] if what != "io" else (fd, EV_READ)))
+            elif how != "told":
+                getattr(watchers[0], "start" if how == "set" else how)()
+
+        told = []
+        with kit.dropping(), loop.check(meddle, None, pyev.EV_MAXPRI):
+            for _ in range(2):
+                try:
+                    loop.start(kit.NOWAIT)
+                except pyev.Error as error:
+                    told.append(error)
+        assert told or how != "told"
+        told.clear()
+        for watcher in watchers:
+            watcher.stop()
+            del watcher
+        watchers.clear()
+        gc.collect()
+        assert gone() is None
+
+    if not seccomp.without(give_up, "epoll_ctl", code=errno.ENOSPC):
+        kit.skip("no seccomp")
+    log = kit.Log()
+    again = [loop.io(number, EV_WRITE, log) for number in (fd, peer)]
+    for io in again:
+        io.start()
+    loop.start(kit.NOWAIT)
+    assert len(log) == 2
+    for io in again:
+        io.stop()
+    time.sleep(0.02)
+    assert not loop.start(kit.NOWAIT)
+    kit.raises(pyev.Error, loop.unref)
+    kit.works(loop)
+    os.kill(pid, signal.SIGKILL)
+    with loop.child(pid, False, kit.Log()) as child:
+        kit.until(loop, lambda: child.callback)
+    inner.close()
+    loop.close()
+
+
 @scenario("A11", "41")
 def test_a_daemon_closes_everything_in_the_child() -> None:
     with kit.new_loop() as loop:
