@@ -281,6 +281,8 @@ Ref Watcher::feed(PyObject* revents) {
 Ref Watcher::clear() {
     int revents = ev_clear_pending(owner()->ev(), base());
     if (!is_active()) stop_open();
+    // A Scheduler is asked with its event, or else soon.
+    if (kind().event == EV_PERIODIC && revents) owner()->unsettle();
     if (awaited()) revents |= owner()->driver()->forget(owner()->driver(), this);
     return Ref::steal(PyLong_FromLong(revents));
 }

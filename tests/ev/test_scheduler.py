@@ -290,6 +290,23 @@ def test_a_bad_one_leaves_the_others_alone(loop, calls, unraisable):
         watcher.stop()
 
 
+def test_asked_again_when_its_event_was_cleared(loop, calls):
+    watcher = loop.scheduler(lambda watcher, now: now + 0.01, calls)
+
+    def clear(check, revents):
+        if watcher.clear():
+            check.stop()
+
+    with (
+        watcher,
+        loop.check(clear, None, pyev.EV_MAXPRI),
+        loop.timer(0.2, 0.0, lambda watcher, revents: loop.stop()),
+    ):
+        loop.start()
+        assert watcher.at < pyev.time() + 1.0
+    assert calls
+
+
 def test_a_bad_one_can_be_started_again(loop, calls, unraisable):
     watcher = loop.scheduler(raising, calls)
     watcher.start()
