@@ -158,7 +158,7 @@ Ref Loop::stop(py::Args args) {
     if (driver_)
         driver_->stop(driver_);
     else if (running())
-        ev_break(ev_, how);
+        ev_break(ev_, break_ = how);
     return Ref::none();
 }
 

@@ -298,6 +298,7 @@ class Loop {
     static void on_wake(struct ev_loop*, ev_async*, int) {}
     static void on_system_error(const char* message) noexcept;
     void invoke_pending();
+    void break_off();
     bool may_rush() const;
     void before_poll();
     void settle_all();
@@ -322,6 +323,7 @@ class Loop {
     pid_t pid_ = 0;
     long holding_ = 0;     // active watchers that keep it running
     long references_ = 0;  // ref() less unref()
+    int break_ = 0;        // what libev was told to break, as it keeps that itself
     int each_turn_ = 0;    // active watchers that hear of each turn
     double timeout_interval_ = 0;
     int sessions_ = 0;

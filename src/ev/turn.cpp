@@ -43,15 +43,22 @@ bool Loop::run(int flags, int* remaining) {
     Frame frame(this, true, flags);
     Session session(this);
     runs_ = runs_ + 1;
+    break_ = EVBREAK_CANCEL;
     int active = ev_run(ev_, flags);
+    if (break_ == EVBREAK_ONE) break_ = EVBREAK_CANCEL;
     runs_ = runs_ - 1;
     if (remaining) *remaining = active;
     return frame.finish();
 }
 
+// For an exception. A stop of all stays one.
+void Loop::break_off() {
+    if (break_ != EVBREAK_ALL) ev_break(ev_, break_ = EVBREAK_ONE);
+}
+
 void Loop::fail() {
     Ref error = Ref::steal(py::take_raised());
-    if (frame_->running) ev_break(ev_, EVBREAK_ONE);
+    if (frame_->running) break_off();
     if (!frame_->error) {
         frame_->error = std::move(error);
         return;
@@ -103,7 +110,10 @@ void Loop::invoke_pending() {
         else if (!py::call(callback.get(), object()))
             fail();
     }
-    if (!frame_->error && !frame_->last) before_poll();
+    if (frame_->error)
+        break_off();  // a start() inside a callback since, or stop(), has taken it back
+    else if (!frame_->last)
+        before_poll();
 #ifdef PYEV_VERIFY
     ev_verify(ev_);
 #endif

@@ -250,6 +250,45 @@ def test_nothing_of_it_is_left_for_the_next_start(loop, calls, unraisable):
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("how", ["nested start", "cancel"])
+def test_nothing_later_in_its_batch_takes_it_back(loop, calls, how, debug):
+    """Neither a start() inside, which has a stop() of its own, nor stop(EVBREAK_CANCEL)."""
+    loop.debug = debug
+
+    def callback(watcher, revents):
+        if how == "cancel":
+            loop.stop(pyev.EVBREAK_CANCEL)
+        else:
+            loop.start(pyev.EVRUN_NOWAIT)
+
+    error = Mine() if debug else KeyboardInterrupt()
+    later = loop.timer(0.05, 0.0, calls)
+    with later, loop.timer(0.0, 0.0, callback):
+        raises = loop.timer(0.0, 0.0, raising(error), None, pyev.EV_MAXPRI)
+        with raises, pytest.raises(type(error)):
+            loop.start()
+        assert later.active
+    assert not calls
+
+
+def test_it_leaves_a_stop_of_all_as_it_is(loop, calls):
+    loop.debug = True
+
+    def nest(watcher, revents):
+        stop.start()
+        raises.start()
+        with pytest.raises(Mine):
+            loop.start()
+
+    stop = loop.timer(0.0, 0.0, lambda watcher, revents: loop.stop(pyev.EVBREAK_ALL), None, 2)
+    raises = loop.timer(0.0, 0.0, raising(Mine()))
+    later = loop.timer(0.05, 0.0, calls)
+    with later, loop.timer(0.0, 0.0, nest):
+        assert loop.start() is True
+    assert not calls
+
+
 def test_keyboard_interrupt_among_several(loop, unraisable):
     errors = [KeyboardInterrupt("first"), Mine("second"), SystemExit("third")]
     watchers = fed(loop, *(raising(error) for error in errors))
