@@ -140,8 +140,9 @@ void Loop::before_poll() {
     }
     if (driver_) wakeup_.before_poll(ev_, descriptors_);
     if (stale_embeds_) refresh_embeds();
-    if (rebuild_ && !can_rebuild()) return fail();
-    if (!descriptors_.check(rebuild_)) fail();
+    const bool anew = rebuild_ || forked_;
+    if (anew && !can_rebuild()) return fail();
+    if (!descriptors_.check(anew)) fail();
     if (driver_ && frame_->wait && driver_->busy(driver_)) wake();
     polling = this;
 }
@@ -149,7 +150,9 @@ void Loop::before_poll() {
 void Loop::on_release(struct ev_loop* ev) noexcept {
     auto* self = static_cast<Loop*>(ev_userdata(ev));
     self->descriptors_.polled();
-    if (self->rebuild_) {
+    // In a Prepare, too late for this turn's Fork watchers: they and we are told in the next one.
+    const bool untold = self->forked_ && !self->rebuild_;
+    if (self->rebuild_ || untold) {
         self->rebuild_ = self->forked_ = false;
         self->wakeup_.note_rebuild();
         ++self->generation_;
@@ -159,6 +162,11 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
         self->descriptors_.forget_own();
         // libev 4.33 counts io_uring's own timerfd watcher once more each time.
         if (ev_backend(ev) == EVBACKEND_IOURING) ev_unref(ev);
+    }
+    if (untold) {
+        ev_loop_fork(ev);
+        self->forked_ = true;
+        self->wake();
     }
     // Without a GIL, who waits for the monitor has its turn also where the loop does not wait.
     if (py::kHasGil && (!self->frame_->wait || (self->rush_.on() && py::only_thread()))) return;

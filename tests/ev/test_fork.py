@@ -51,6 +51,51 @@ def test_called_in_the_child_only(script, backend):
     assert out == "0 []\n"
 
 
+@pytest.mark.every_backend
+def test_called_after_reset_in_a_prepare(loop, calls):
+    """Where libev has called the Fork watchers of this turn already: in the next."""
+
+    def reset(watcher, revents):
+        watcher.stop()
+        loop.reset()
+
+    end = loop.timer(1000.0, 0.0, calls)
+    with loop.fork(calls) as fork, loop.prepare(reset), end:
+        loop.start(pyev.EVRUN_ONCE)
+        loop.start(pyev.EVRUN_NOWAIT)
+        assert calls == [(fork, pyev.EV_FORK)]
+        loop.start(pyev.EVRUN_NOWAIT)
+        assert len(calls) == 1
+
+
+@pytest.mark.every_backend
+def test_called_in_the_child_of_a_fork_in_a_prepare(script, backend):
+    out = script(
+        """
+        import os, sys, pyev
+        loop = pyev.Loop(int(sys.argv[1]))
+        seen, pids = [], []
+
+        def prepare(watcher, revents):
+            watcher.stop()
+            pids.append(os.fork())
+
+        with (
+            loop.fork(lambda watcher, revents: seen.append(revents)),
+            loop.prepare(prepare),
+            loop.timer(0.1, 0.0, lambda watcher, revents: loop.stop()),
+        ):
+            loop.start()
+            loop.start(pyev.EVRUN_NOWAIT)
+            if pids[0] == 0:
+                os._exit(0 if seen == [pyev.EV_FORK] else 1)
+            print(os.waitpid(pids[0], 0)[1], seen)
+        """,
+        str(backend),
+    )
+    assert out == "0 []\n"
+
+
 def test_a_loop_of_the_childs_own_gets_the_signals(script):
     """Until the child uses the parent's: then a signal has one loop, as ever."""
     out = script("""
