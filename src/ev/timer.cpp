@@ -38,10 +38,10 @@ void Timer::end() {
 }
 
 Ref Timer::reset() {
+    allow_for_time();  // a rush of a driven loop goes on between its runs
     if (is_active() && own_loop()->rushes() && !is_pending() && own_loop()->postponed().add(this))
         return Ref::none();
     forget_postponed();
-    allow_for_time();
     if (is_active()) {
         ev_timer_again(owner()->ev(), &ev_);
         return is_active() ? Ref::none() : stop();

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -100,6 +101,29 @@ def test_a_signal_ends_the_wait_afterwards(aloop, burst):
     aloop.run_forever()
     thread.join()
     aloop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_timer_is_pushed_back_from_the_time_of_the_call(ours, burst):
+    """Not from the turn's: that a callback takes long makes no timer early."""
+    fired = []
+
+    def callback(watcher, revents):
+        fired.append(time.monotonic())
+        watcher.stop()
+        ours.stop()
+
+    timer = ours.ev.timer(0.0, 0.2, callback)
+
+    def then():
+        timer.reset()
+        time.sleep(0.15)
+        timer.reset()
+        fired.append(time.monotonic())
+
+    timer.reset()
+    burst(ours, then)
+    ours.run_forever()
+    assert fired[1] - fired[0] >= 0.19
 
 
 def test_none_outlasts_the_run(ours, burst):
