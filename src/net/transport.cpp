@@ -2,6 +2,7 @@
 #include "net/transport.hpp"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -219,8 +220,18 @@ void Transport::unwatch() {
 
 void Transport::on_event(struct ev_loop*, ev_io* io, int revents) {
     auto* self = static_cast<Transport*>(io->data);
-    if (revents & EV_ERROR) return on_dead(&self->watch_);
+    if (revents & EV_ERROR) return self->give_up();
     self->note_events(revents);
+}
+
+// libev could not watch the descriptor, and has stopped by itself: the kernel has no room for it,
+// or it is closed.
+void Transport::give_up() {
+    Ref keep = Ref::borrow(object());
+    loop()->loop()->descriptors().stop(&watch_);
+    loop()->transports().hold(fd_, object(), false);
+    if (fcntl(fd_, F_GETFD) < 0) return on_dead(&watch_);
+    if (!fatal(ENOSPC, kind().fatal)) loop()->loop()->fail();
 }
 
 void Transport::note_events(int revents) {

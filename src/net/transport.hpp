@@ -159,6 +159,7 @@ class Transport : public aio::Runnable {
  private:
     static void on_event(struct ev_loop*, ev_io* io, int revents);
     static void on_dead(ev::Watch* watch);
+    void give_up();
     static bool run(Runnable* runnable, unsigned what);
     static void detach(Runnable* runnable);
 

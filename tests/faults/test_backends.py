@@ -1,11 +1,13 @@
 """Descriptors of the loop itself, and backends that are missing or fail."""
 
+import asyncio
 import contextlib
 import errno
 import gc
 import os
 import resource
 import signal
+import socket
 import time
 import weakref
 
@@ -204,6 +206,41 @@ def test_the_kernel_has_no_room_for_a_descriptor(what: str, how: str) -> None:
     with loop.child(pid, False, kit.Log()) as child:
         kit.until(loop, lambda: child.callback)
     inner.close()
+    loop.close()
+
+
+@scenario("A3", backends="any")
+def test_the_kernel_has_no_room_for_a_connection() -> None:
+    """It is lost, as for any other error, and its descriptor closed. The others go on."""
+    a, b = socket.socketpair()
+    fd = a.fileno()
+    lost: list[Exception | None] = []
+    gone: list[weakref.ref[object]] = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+
+    loop = pyev.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0.01))
+
+    async def connect() -> None:
+        transport, _ = await loop.create_connection(Protocol, sock=a)
+        gone.append(weakref.ref(transport))
+        while not lost:
+            await asyncio.sleep(0.001)
+
+    if not seccomp.without(
+        lambda: loop.run_until_complete(connect()), "epoll_ctl", code=errno.ENOSPC
+    ):
+        kit.skip("no seccomp")
+    gc.collect()
+    assert isinstance(lost[0], OSError) and gone[0]() is None
+    kit.raises(OSError, os.fstat, fd)
+    loop.ev.reset()  # every descriptor is looked at
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert b.recv(1) == b""
+    b.close()
     loop.close()
 
 
