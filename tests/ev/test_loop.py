@@ -704,6 +704,18 @@ def test_callback_that_invokes(loop, calls):
     assert seen == ["before", "after"]
 
 
+def test_callback_that_leaves_a_timer_pending(loop, calls):
+    """That one has no keepalive, and the loop counts no watcher less for it."""
+    loop.callback = lambda loop: None
+    timer = loop.timer(0.0, 0.0, calls, keepalive=False)
+    with timer, loop.timer(1000.0, 0.0, calls):
+        assert loop.start(pyev.EVRUN_NOWAIT) is True
+        assert timer.pending
+        loop.callback = None
+        assert loop.start(pyev.EVRUN_NOWAIT) is True
+    assert len(calls) == 1
+
+
 def test_callback_is_called_only_when_there_is_something_to_invoke(loop, turn):
     seen = []
     loop.callback = seen.append
