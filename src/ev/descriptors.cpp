@@ -228,6 +228,13 @@ bool Descriptors::modifies() {
     return false;
 }
 
+// Asked one by one: who has heard of another may have opened it by now.
+static bool is_dead(int fd) {
+    pollfd polled = {fd, 0, 0};
+    if (poll(&polled, 1, 0) < 0) return fcntl(fd, F_GETFD) < 0;
+    return polled.revents & POLLNVAL;
+}
+
 bool Descriptors::check_watched(bool all) {
     bool own_checked = all || modifies();
     if (own_checked && !check_own()) return false;
@@ -260,10 +267,8 @@ bool Descriptors::check_watched(bool all) {
     for (size_t fd = 0; fd < entries_.size(); ++fd)
         if (entries_[fd].head && !scratch_.push({static_cast<int>(fd), 0, 0})) return false;
     int found = scratch_.empty() ? 0 : poll(scratch_.begin(), scratch_.size(), 0);
-    for (pollfd& one : scratch_) {
-        bool suspect = found < 0 || one.revents & POLLNVAL;
-        if (suspect && fcntl(one.fd, F_GETFD) < 0) bury(one.fd);
-    }
+    for (pollfd& one : scratch_)
+        if ((found < 0 || one.revents & POLLNVAL) && is_dead(one.fd)) bury(one.fd);
     return true;
 }
 

@@ -322,6 +322,6 @@ def test_exit_with_a_daemon_thread_inside_start(script):
 def test_a_long_chain_of_watchers(loop):
     """Each is the next one's data, and all go at once."""
     watcher = None
-    for _ in range(100_000):
+    for _ in range(300_000):
         watcher = loop.timer(1.0, 0.0, print, watcher)
     del watcher
