@@ -195,9 +195,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             base_events.logger.warning("Executing %r took %.3f seconds", transport, seconds)
 
     def _transport_failed(
-        self, transport: object, protocol: object, error: BaseException, message: str
+        self, transport: object, protocol: object, error: BaseException, message: str, fatal: bool
     ) -> None:
-        if isinstance(error, OSError):
+        if fatal and isinstance(error, OSError):
             base_events.logger.debug("%r: %s", transport, message, exc_info=error)
             return
         self.call_exception_handler(

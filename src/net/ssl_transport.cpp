@@ -728,8 +728,8 @@ bool SslTransport::cut(PyObject* error) {
 }
 
 // The exception that is set goes to the exception handler. False: it leaves run_forever().
-bool SslTransport::report(const char* message) {
-    return State::of(*loop()).report(loop_.get(), object(), protocol_.get(), message);
+bool SslTransport::report(const char* message, bool fatal) {
+    return State::of(*loop()).report(loop_.get(), object(), protocol_.get(), message, fatal);
 }
 
 // The exception that is set ends the connection. False as of report().
@@ -739,7 +739,7 @@ bool SslTransport::fatal(const char* message) {
     // An OSError is what connection_lost() is for, but debug mode logs it.
     if (loop()->debug() || !PyErr_GivenExceptionMatches(error.get(), PyExc_OSError)) {
         py::put_raised(error.new_ref());
-        if (!report(message)) return false;
+        if (!report(message, true)) return false;
     }
     return cut(error.get());
 }

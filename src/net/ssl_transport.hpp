@@ -179,7 +179,7 @@ class SslTransport : public aio::Runnable, public Sink {
     size_t unsent();
     [[nodiscard]] bool control_writing();
 
-    [[nodiscard]] bool report(const char* message);
+    [[nodiscard]] bool report(const char* message, bool fatal = false);
     [[nodiscard]] bool fatal(const char* message);
     [[nodiscard]] bool cut(PyObject* error);
 

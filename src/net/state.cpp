@@ -61,13 +61,14 @@ Ref State::settle(PyObject* future, Name method, PyObject* value) const {
     return pending ? py::call_method(future, name(method), value) : done;
 }
 
-bool State::report(PyObject* loop, PyObject* transport, PyObject* protocol,
-                   const char* message) const {
+bool State::report(PyObject* loop, PyObject* transport, PyObject* protocol, const char* message,
+                   bool fatal) const {
     if (py::ends_program()) return false;
     Ref error = Ref::steal(py::take_raised());
     Ref text = Ref::steal(PyUnicode_FromString(message));
     return text && py::call_method(loop, name(Name::_transport_failed), transport,
-                                   protocol ? protocol : Py_None, error.get(), text.get());
+                                   protocol ? protocol : Py_None, error.get(), text.get(),
+                                   fatal ? Py_True : Py_False);
 }
 
 bool State::prepare(PyObject* module) {

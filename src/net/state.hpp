@@ -52,9 +52,10 @@ class State : public aio::State {
     // an exception is set.
     py::Ref settle(PyObject* future, Name method, PyObject* value) const;
     // The exception that is set goes to the exception handler. False: it leaves run_forever()
-    // instead, being SystemExit, KeyboardInterrupt, or what the handler raised of these.
+    // instead, being SystemExit, KeyboardInterrupt, or what the handler raised of these. An OSError
+    // that is fatal to the connection is what connection_lost() is for: it is only logged.
     [[nodiscard]] bool report(PyObject* loop, PyObject* transport, PyObject* protocol,
-                              const char* message) const;
+                              const char* message, bool fatal = false) const;
 
     [[nodiscard]] bool prepare(PyObject* module) override;
 

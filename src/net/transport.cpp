@@ -281,8 +281,8 @@ bool Transport::run_start() {
 
 // The end.
 
-bool Transport::report(const char* message) {
-    return State::of(*loop()).report(loop_.get(), object(), protocol_.get(), message);
+bool Transport::report(const char* message, bool fatal) {
+    return State::of(*loop()).report(loop_.get(), object(), protocol_.get(), message, fatal);
 }
 
 bool Transport::fatal(const char* message) {
@@ -292,7 +292,7 @@ bool Transport::fatal(const char* message) {
     // An OSError is what connection_lost() is for, but debug mode logs it.
     if (debug() || !PyErr_GivenExceptionMatches(error.get(), PyExc_OSError)) {
         py::put_raised(error.new_ref());
-        told = report(message);
+        told = report(message, true);
     }
     if (told) return force_close(error.get());
     py::ErrorGuard guard;

@@ -135,7 +135,7 @@ class Transport : public aio::Runnable {
     [[nodiscard]] bool fatal(int number, const char* message);
     // The exception that is set, from a call that has no say in the connection's fate, goes to the
     // exception handler. False as above.
-    [[nodiscard]] bool report(const char* message);
+    [[nodiscard]] bool report(const char* message, bool fatal = false);
     // Drops what is not sent, and lets connection_lost(error) be called. False: the loop is closed.
     [[nodiscard]] bool force_close(PyObject* error);
     // Lets connection_lost(error) be called, once. False: the loop is closed.

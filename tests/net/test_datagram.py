@@ -256,21 +256,22 @@ class Oops(Exception):
     pass
 
 
-async def test_datagram_received_raises(net, peer):
+@pytest.mark.parametrize("error", [Oops, FileNotFoundError])
+async def test_datagram_received_raises(net, peer, error):
     """Reported; the endpoint lives, as a callback that raises is all it is."""
 
     class Raising(Receiver):
         def datagram_received(self, data, addr):
             super().datagram_received(data, addr)
             if data == b"bad":
-                raise Oops
+                raise error
 
     protocol = net.remember(Raising())
     await net.loop.create_datagram_endpoint(lambda: protocol, local_addr=("127.0.0.1", 0))
     peer.sock.sendto(b"bad", name(protocol))
     await protocol.got(1)
     await net.turn(2)
-    net.reported(Oops)
+    net.reported(error)
     peer.sock.sendto(b"good", name(protocol))
     await protocol.got(2)
 

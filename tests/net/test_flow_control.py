@@ -334,19 +334,20 @@ async def test_each_writes_to_the_other(connect, net):
     assert sum(map(len, both)) == 300_000 + 100_000 * min(len(written), 9)
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, FileNotFoundError])
 @pytest.mark.parametrize("where", ["pause", "resume"])
-async def test_raises(connect, net, where):
+async def test_raises(connect, net, where, error):
     """Reported, and flow control goes on."""
 
     def fail(self):
-        raise ZeroDivisionError
+        raise error
 
     protocol, peer = await connect(Acting(where, fail), small=True)
     protocol.transport.write(some_bytes(300_000))
     await protocol.called("pause")
     assert await peer.read(300_000) == some_bytes(300_000)
     await protocol.called("resume")
-    (report,) = net.reported(ZeroDivisionError)
+    (report,) = net.reported(error)
     assert report["message"] == f"protocol.{where}_writing() failed"
     assert report["transport"] is protocol.transport
     assert report["protocol"] is protocol

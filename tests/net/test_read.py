@@ -428,12 +428,13 @@ async def test_connection_made_raises(connect, net):
     await protocol.called("data")
 
 
-async def test_connection_lost_raises(connect, net):
-    protocol, peer = await connect(Raising("lost"))
+@pytest.mark.parametrize("error", [Oops, FileNotFoundError])
+async def test_connection_lost_raises(connect, net, error):
+    protocol, peer = await connect(Raising("lost", error))
     protocol.transport.close()
     assert await protocol.lost() is None
     await net.turn(2)
-    net.reported(Oops)
+    net.reported(error)
     assert await peer.read_all() == b""
 
 

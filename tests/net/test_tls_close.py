@@ -317,17 +317,18 @@ async def test_what_eof_received_raises(tls, side, net):
     net.reported(Oops)
 
 
-async def test_what_connection_lost_raises(tls, side, net):
+@pytest.mark.parametrize("error", [Oops, FileNotFoundError])
+async def test_what_connection_lost_raises(tls, side, net, error):
     class Failing(Recorder):
         def connection_lost(self, exc):
             super().connection_lost(exc)
-            raise Oops
+            raise error
 
     protocol, peer = await tls.connect(side, Failing())
     await peer.close()
     await protocol.lost()
     await net.turn(2)
-    net.reported(Oops)
+    net.reported(error)
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
