@@ -297,7 +297,8 @@ bool SslTransport::handshake() {
     if (told_ == Told::kNothing) {
         told_ = Told::kMade;
         Ref protocol = protocol_;
-        if (!py::call_method(protocol.get(), name(Name::connection_made), object())) return false;
+        if (!py::call_method(protocol.get(), name(Name::connection_made), object()))
+            return send_before_end(), false;
     }
     wake(Name::set_result, object());
     return stage_ != Stage::kWrapped || deliver();
@@ -383,7 +384,7 @@ bool SslTransport::read(Result& result, Take take, Tell tell) {
         error = Ref::steal(py::take_raised());
         if (!put(output.bytes)) return false;
     }
-    if (!tell()) return fatal("Fatal error on SSL protocol");
+    if (!tell()) return callback_failed("Fatal error on SSL protocol");
     if (result == Result::kEnd) {
         notified_ = true;
         return tell_end() && begin_closing();
@@ -416,7 +417,7 @@ bool SslTransport::deliver_into_protocol(Result& result) {
     Py_buffer view;
     if (hint) buffer = py::call_method(protocol.get(), name(Name::get_buffer), hint.get());
     if (!buffer || PyObject_GetBuffer(buffer.get(), &view, PyBUF_WRITABLE) < 0)
-        return fatal("Fatal error on SSL protocol");
+        return callback_failed("Fatal error on SSL protocol");
     size_t size = 0, room = static_cast<size_t>(view.len);
     bool wanted = stage_ == Stage::kWrapped && !paused_;
     if (!wanted || !room) {
@@ -650,7 +651,7 @@ bool SslTransport::tell_end() {
     Ref protocol = protocol_;
     Ref answer = py::call_method(protocol.get(), name(Name::eof_received));
     int open = answer ? PyObject_IsTrue(answer.get()) : -1;
-    if (open < 0) return fatal("Error calling eof_received()");
+    if (open < 0) return callback_failed("Error calling eof_received()");
     return !open || Flow::warn("returning true from eof_received() has no effect when using ssl");
 }
 
@@ -742,6 +743,18 @@ bool SslTransport::fatal(const char* message) {
         if (!report(message, true)) return false;
     }
     return cut(error.get());
+}
+
+// A callback has raised an exception that ends the connection. What it wrote before is sent: on
+// asyncio's own transport it had been when write() returned.
+void SslTransport::send_before_end() {
+    py::ErrorGuard guard;
+    if (!send()) PyErr_WriteUnraisable(object());
+}
+
+bool SslTransport::callback_failed(const char* message) {
+    send_before_end();
+    return fatal(message);
 }
 
 // What is known of the connection.

@@ -181,6 +181,8 @@ class SslTransport : public aio::Runnable, public Sink {
 
     [[nodiscard]] bool report(const char* message, bool fatal = false);
     [[nodiscard]] bool fatal(const char* message);
+    void send_before_end();
+    [[nodiscard]] bool callback_failed(const char* message);
     [[nodiscard]] bool cut(PyObject* error);
 
     TlsEngine* engine_ = nullptr;

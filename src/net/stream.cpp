@@ -120,7 +120,17 @@ bool Stream::read_for_reader() {
 
 bool Stream::data_failed() {
     constexpr const char* message = "Fatal error: protocol.data_received() call failed.";
-    return device().pipe ? report(message) : fatal(message);
+    return device().pipe ? report(message) : callback_failed(message);
+}
+
+// The exception that is set ends the connection. What the callback wrote before it raised is sent:
+// on asyncio's own transports it had been when write() returned.
+bool Stream::callback_failed(const char* message) {
+    {
+        py::ErrorGuard guard;
+        if (!flush()) PyErr_WriteUnraisable(object());
+    }
+    return fatal(message);
 }
 
 bool Stream::read_into_protocol() {
@@ -130,7 +140,7 @@ bool Stream::read_into_protocol() {
         Ref buffer;
         if (wanted) buffer = call_protocol(Name::get_buffer, wanted.get());
         if (!buffer || PyObject_GetBuffer(buffer.get(), &view, PyBUF_WRITABLE) < 0)
-            return fatal("Fatal error: protocol.get_buffer() call failed.");
+            return callback_failed("Fatal error: protocol.get_buffer() call failed.");
     }
     if (view.len == 0 || !reading()) {
         bool wanted = reading();
@@ -146,7 +156,7 @@ bool Stream::read_into_protocol() {
     if (size <= 0) return read_nothing(size);
     Ref count = Ref::steal(PyLong_FromSsize_t(size));
     if (count && call_protocol(Name::buffer_updated, count.get())) return true;
-    return fatal("Fatal error: protocol.buffer_updated() call failed.");
+    return callback_failed("Fatal error: protocol.buffer_updated() call failed.");
 }
 
 bool Stream::read_for_sink() {
@@ -157,7 +167,7 @@ bool Stream::read_for_sink() {
     py::InContext entered(context_.get());
     if (buffer && entered && sink_->sink->take(sink_, buffer, static_cast<size_t>(size)))
         return true;
-    return fatal("Fatal error: protocol.buffer_updated() call failed.");
+    return callback_failed("Fatal error: protocol.buffer_updated() call failed.");
 }
 
 // The end of the stream (0), or an error (-1 and errno).
@@ -166,7 +176,7 @@ bool Stream::read_nothing(ssize_t result) {
     note("received EOF");
     Ref answer = call_protocol(Name::eof_received);
     int keep_open = answer ? PyObject_IsTrue(answer.get()) : -1;
-    if (keep_open < 0) return fatal("Fatal error: protocol.eof_received() call failed.");
+    if (keep_open < 0) return callback_failed("Fatal error: protocol.eof_received() call failed.");
     if (!keep_open || device().pipe) return shut_down();
     if (!lost_) watch(watched() & ~EV_READ);
     return true;

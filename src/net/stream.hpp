@@ -104,6 +104,7 @@ class Stream : public Flow {
     [[nodiscard]] bool read_data();
     [[nodiscard]] bool read_for_reader();
     [[nodiscard]] bool data_failed();
+    [[nodiscard]] bool callback_failed(const char* message);
     [[nodiscard]] bool read_into_protocol();
     [[nodiscard]] bool read_for_sink();
     [[nodiscard]] bool read_nothing(ssize_t result);

@@ -400,6 +400,27 @@ async def test_an_exception_closes(connect, net, make, where):
 
 
 @raising
+@pytest.mark.parametrize("where", ["data", "eof"])
+async def test_written_before_an_exception(connect, net, make, where):
+    """It is sent all the same."""
+
+    class Answering(make):
+        def note(self, name):
+            if name == where:
+                self.transport.write(b"sorry")
+            super().note(name)
+
+    protocol, peer = await connect(Answering(where))
+    if where == "eof":
+        peer.shutdown()
+    else:
+        await peer.send(b"x")
+    assert isinstance(await protocol.lost(), Oops)
+    net.reported(Oops)
+    assert await peer.read_all() == b"sorry"
+
+
+@raising
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["data", "eof"])
 def test_what_leaves_the_loop(connect, net, make, error, where):

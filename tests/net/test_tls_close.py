@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from net_kit import BufferedRecorder, Recorder, some_bytes
-from tls_kit import client_context, server_context
+from tls_kit import TlsPeer, client_context, server_context, strict
 
 SHORT = 0.05  # seconds; nothing else in these tests would end them
 
@@ -315,6 +315,36 @@ async def test_what_eof_received_raises(tls, side, net):
     await peer.peer.send(peer.ending())
     assert type(await protocol.lost()) is Oops
     net.reported(Oops)
+
+
+@pytest.mark.parametrize(
+    "name", ["connection_made", "data_received", "buffer_updated", "eof_received"]
+)
+async def test_written_before_an_exception(tls, side, net, name):
+    """It is sent all the same."""
+    base = BufferedRecorder if name == "buffer_updated" else Recorder
+
+    def fail(self, *args):
+        if name == "connection_made":
+            base.connection_made(self, *args)
+        self.transport.write(b"sorry")
+        raise Oops
+
+    protocol = type("Failing", (base,), {name: fail})()
+    bare, task = await tls.dial(side, protocol)
+    peer = TlsPeer(bare, strict(tls.context(side)), side == "client")
+    await peer.handshake()
+    await asyncio.wait([task])
+    if name == "eof_received":
+        await bare.send(peer.ending())
+    elif name != "connection_made":
+        await peer.send(b"x")
+    assert await peer.read(5) == b"sorry"
+    assert type(await protocol.lost()) is Oops
+    if name == "connection_made" and side == "client":
+        assert type(task.exception()) is Oops
+    assert Oops in [type(report["exception"]) for report in net.reports]
+    net.reports.clear()
 
 
 @pytest.mark.parametrize("error", [Oops, FileNotFoundError])
