@@ -174,10 +174,14 @@ bool Stream::read_for_sink() {
 bool Stream::read_nothing(ssize_t result) {
     if (result < 0) return again(errno) || fatal(errno, device().read_failed);
     note("received EOF");
+    // asyncio's pipes are closed by it, whatever the protocol does when it is told.
+    if (device().pipe && !shut_down()) return false;
+    constexpr const char* message = "Fatal error: protocol.eof_received() call failed.";
     Ref answer = call_protocol(Name::eof_received);
+    if (device().pipe) return answer || report(message);
     int keep_open = answer ? PyObject_IsTrue(answer.get()) : -1;
-    if (keep_open < 0) return callback_failed("Fatal error: protocol.eof_received() call failed.");
-    if (!keep_open || device().pipe) return shut_down();
+    if (keep_open < 0) return callback_failed(message);
+    if (!keep_open) return shut_down();
     if (!lost_) watch(watched() & ~EV_READ);
     return true;
 }

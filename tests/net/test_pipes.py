@@ -261,22 +261,44 @@ class Oops(Exception):
     pass
 
 
+@pytest.mark.parametrize("error", [Oops, FileNotFoundError])
 @pytest.mark.parametrize("where", ["data", "eof"])
-async def test_callback_raises(net, pipe, where):
+async def test_callback_raises(net, pipe, where, error):
+    """Reported, and that is all."""
+
     class Raising(Reading):
         def note(self, name):
             super().note(name)
             if name == where:
-                raise Oops
+                raise error
 
     read, write = pipe
     reading = await reader(net, read, Raising)
     write.write(b"x")
     await reading.called("data")
     write.close()
-    await reading.lost()
+    assert await reading.lost() is None
     await net.turn(2)
-    net.reports.clear()
+    net.reported(error)
+
+
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_what_eof_received_lets_leave_the_loop(net, pipe, leaving):
+    """The end is told once."""
+
+    class Raising(Reading):
+        def eof_received(self):
+            super().eof_received()
+            assert self.transport.is_closing()
+            raise leaving
+
+    read, write = pipe
+    reading = net.run(reader(net, read, Raising))
+    write.close()
+    with pytest.raises(leaving):
+        net.run(asyncio.sleep(20))
+    assert net.run(reading.lost()) is None
+    assert reading.calls == ["made", "eof", "lost"]
 
 
 async def test_no_data_after_close(net, pipe):
