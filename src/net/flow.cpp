@@ -84,6 +84,15 @@ bool water_marks(const char* function, py::Args args, size_t initial, size_t& hi
     return true;
 }
 
+bool gives_bytes(PyObject* piece, int flags) {
+    if (PyBytes_CheckExact(piece)) return true;
+    Ref keep = Ref::borrow(piece);
+    Py_buffer view;
+    if (PyObject_GetBuffer(piece, &view, flags) < 0) return false;
+    PyBuffer_Release(&view);
+    return true;
+}
+
 bool allow_upgrades(PyObject* type, const char* mode) {
     Ref constants = Ref::steal(PyImport_ImportModule("asyncio.constants")), modes, value;
     if (constants) modes = Ref::steal(PyObject_GetAttrString(constants.get(), "_SendfileMode"));

@@ -491,6 +491,7 @@ Ref SslTransport::writelines(PyObject* list) {
         if (!PyObject_CheckBuffer(piece))
             return py::raise(PyExc_TypeError, "a bytes-like object is required, not '%.200s'",
                              Py_TYPE(piece)->tp_name);
+        if (!gives_bytes(piece, PyBUF_FULL_RO)) return {};
     }
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         Ref piece = Ref::borrow(PySequence_Fast_GET_ITEM(pieces.get(), i));

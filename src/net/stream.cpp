@@ -215,7 +215,10 @@ Ref Stream::writelines(PyObject* list) {
     // All or none: what cannot be sent is found before anything is.
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         PyObject* piece = PySequence_Fast_GET_ITEM(pieces.get(), i);
-        if (PyObject_CheckBuffer(piece)) continue;
+        if (PyObject_CheckBuffer(piece)) {
+            if (!gives_bytes(piece, PyBUF_SIMPLE)) return {};
+            continue;
+        }
         const char* type = Py_TYPE(piece)->tp_name;
         if (joins)
             return py::raise(PyExc_TypeError,
@@ -224,6 +227,7 @@ Ref Stream::writelines(PyObject* list) {
         return py::raise(PyExc_TypeError,
                          "memoryview: a bytes-like object is required, not '%.200s'", type);
     }
+    if (!may_write("writelines")) return {};  // a piece may have done anything
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         Ref piece = Ref::borrow(PySequence_Fast_GET_ITEM(pieces.get(), i));
         if (!append(piece.get())) return {};

@@ -137,6 +137,18 @@ async def test_pieces_of_any_size(tls, side, recorder):
     assert protocol.data == data
 
 
+@pytest.mark.asyncio_fails("keeps what came before it")
+async def test_lines_of_which_one_is_refused(tls, side):
+    """None of them is sent, then or later."""
+    protocol, peer = await tls.connect(side)
+    refused = memoryview(b"x")
+    refused.release()
+    with pytest.raises(ValueError, match="released"):
+        protocol.transport.writelines([b"first", refused, b"last"])
+    protocol.transport.write(b"next")
+    assert await peer.read(4) == b"next"
+
+
 @pytest.mark.parametrize("way", ["write", "writelines", "bytearray", "memoryview"])
 async def test_a_huge_write(tls, side, way):
     protocol, peer = await tls.connect(side)

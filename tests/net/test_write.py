@@ -224,6 +224,34 @@ async def test_strided_views(connect, net, how):
     net.reports.clear()
 
 
+def released_view():
+    refused = memoryview(b"x")
+    refused.release()
+    return refused
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        released_view,
+        pytest.param(
+            lambda: memoryview(b"abcdef")[::2],
+            marks=pytest.mark.asyncio_fails(
+                "ends the connection", when=sys.version_info >= (3, 12), run=False
+            ),
+        ),
+    ],
+    ids=["released", "strided"],
+)
+async def test_lines_of_which_one_is_refused(connect, net, make):
+    """None of them is sent, then or later."""
+    protocol, peer = await connect()
+    with pytest.raises((BufferError, TypeError, ValueError)):
+        protocol.transport.writelines([b"first", make(), b"last"])
+    protocol.transport.write(b"next")
+    assert await peer.read(4) == b"next"
+
+
 # Whose memory
 
 
