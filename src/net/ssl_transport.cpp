@@ -273,9 +273,12 @@ bool SslTransport::receive(const char* data, size_t size) {
 }
 
 bool SslTransport::advance() {
-    if (stage_ == Stage::kHandshake) return handshake();
-    if (stage_ == Stage::kWrapped) return deliver();
-    return !connected() || discard();
+    bool closed = stage_ > Stage::kWrapped;
+    if (stage_ == Stage::kHandshake && !handshake()) return false;
+    if (stage_ == Stage::kWrapped && !deliver()) return false;
+    if (stage_ <= Stage::kWrapped) return true;
+    // Behind the data that the protocol closed at, the peer's end may have come already.
+    return (!closed && !engine_->left() && !engine_->pending()) || discard();
 }
 
 bool SslTransport::handshake() {
@@ -301,7 +304,7 @@ bool SslTransport::handshake() {
             return send_before_end(), false;
     }
     wake(Name::set_result, object());
-    return stage_ != Stage::kWrapped || deliver();
+    return true;
 }
 
 // The exception that is set ends it.
@@ -680,10 +683,12 @@ bool SslTransport::finish() {
     notified_ = notified_ || result == Result::kDone;
     if (result == Result::kDone) return tell_end() && complete();
     if (result == Result::kFailed) return complete();
-    // Its answer is looked for even where nobody wanted to read.
+    // Its answer is looked for even where nobody wanted to read. What receive() is reading now, it
+    // goes through to the end itself.
     if (!paused_) return true;
     paused_ = false;
-    return receive(nullptr, 0) && (!connected() || read_on());
+    if (!engine_->left() && !receive(nullptr, 0)) return false;
+    return !connected() || read_on();
 }
 
 // After close(): what the peer had under way is of no use to anybody.

@@ -118,6 +118,22 @@ async def test_data_on_its_way_when_it_is_closed(tls, side):
     assert await protocol.lost() is None
 
 
+@pytest.mark.parametrize("paused", [False, True], ids=["reading", "paused"])
+async def test_closed_when_the_peers_end_is_here(tls, side, version, paused):
+    """It came with the data that the protocol closes at: there is nothing to wait for."""
+
+    class Closing(BufferedRecorder):
+        def buffer_updated(self, nbytes):
+            super().buffer_updated(nbytes)
+            if paused:
+                self.transport.pause_reading()
+            self.transport.close()
+
+    protocol, peer = await tls.connect(side, Closing(10), context=own(side, version))
+    await peer.peer.send(peer.records(b"y" * 1000, 100) + peer.ending())
+    await asyncio.wait_for(protocol.lost(), 10)  # a third of the shutdown's timeout
+
+
 async def test_abort_is_immediate(tls, side, net):
     protocol, peer = await tls.connect(side, small=True)
     protocol.transport.write(some_bytes(3_000_000))
