@@ -263,12 +263,14 @@ bool SslTransport::receive(const char* data, size_t size) {
     if (!engine_->feed(data, size)) return false;
     bool done = advance();
     if (!engine_) return done;
-    size_t left = done && connected() ? engine_->left() : 0;
-    if (left) {
+    py::ErrorGuard guard;
+    if (size_t left = connected() ? engine_->left() : 0) {
         kept_ = Ref::steal(
             PyBytes_FromStringAndSize(data + size - left, static_cast<Py_ssize_t>(left)));
-        done = static_cast<bool>(kept_);
+        done = done && kept_;
     }
+    // A KeyboardInterrupt leaves the connection as it is: the rest comes when the loop runs again.
+    if (!done && connected() && !resuming_) resuming_ = loop()->push(this, kResume);
     return engine_->feed(nullptr, 0) && done;
 }
 

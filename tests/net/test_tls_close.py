@@ -409,6 +409,26 @@ def test_what_leaves_the_loop(tls, side, net, error, name):
     net.reports.clear()
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_nothing_is_lost_by_what_leaves_the_loop(tls, side, net, error):
+    """The rest of what was read with it comes when the loop runs again."""
+
+    class Leaving(BufferedRecorder):
+        def buffer_updated(self, nbytes):
+            super().buffer_updated(nbytes)
+            if self.calls.count("data") == 1:
+                raise error
+
+    protocol, peer = net.run(tls.connect(side, Leaving(100)))
+    data = some_bytes(5000)
+    peer.peer.sock.send(peer.records(data, 100))
+    with pytest.raises(error):
+        net.run(asyncio.sleep(20))
+    net.run(peer.send(b"more"))
+    net.run(protocol.until(lambda: len(protocol.data) == len(data) + 4))
+    assert protocol.data == data + b"more"
+
+
 @pytest.mark.parametrize(
     ("recorder", "how"),
     [
