@@ -90,7 +90,14 @@ bool DatagramTransport::read() {
         for (int i = 0; i < count; ++i) {
             Ref address = sender(addresses[i]);
             if (!data[i] || !address) return fatal("Fatal read error on datagram transport");
-            if (!deliver(data[i].get(), address.get())) return false;
+            if (deliver(data[i].get(), address.get())) continue;
+            py::ErrorGuard guard;
+            while (++i < count) {
+                Ref later = sender(addresses[i]);
+                if (!data[i] || !later || !keep_unread(data[i].get(), later.get())) PyErr_Clear();
+            }
+            deliver_later();
+            return false;
         }
         if (static_cast<unsigned>(count) < batch) return true;
     }
@@ -136,8 +143,13 @@ bool DatagramTransport::keep_unread(PyObject* data, PyObject* address) {
 // What had been read when pause_reading() was called comes first, in a turn of its own.
 Ref DatagramTransport::resume_reading() {
     Ref done = Flow::resume_reading();
-    if (unread_ && reading()) note_events(EV_READ);
+    deliver_later();
     return done;
+}
+
+// In the next turn, or when the loop that is being left runs again.
+void DatagramTransport::deliver_later() {
+    if (unread_ && reading()) note_events(EV_READ);
 }
 
 bool DatagramTransport::deliver_unread() {
@@ -145,7 +157,11 @@ bool DatagramTransport::deliver_unread() {
     if (!unread) return true;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(unread.get()); ++i) {
         PyObject* pair = PyList_GET_ITEM(unread.get(), i);
-        if (!deliver(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1))) return false;
+        if (deliver(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1))) continue;
+        py::ErrorGuard guard;
+        if (PyList_SetSlice(unread.get(), 0, i + 1, nullptr) == 0) unread_ = unread;
+        deliver_later();
+        return false;
     }
     return true;
 }

@@ -67,6 +67,7 @@ class DatagramTransport : public Flow {
     [[nodiscard]] bool read_failed();
     [[nodiscard]] bool deliver(PyObject* data, PyObject* address);
     [[nodiscard]] bool deliver_unread();
+    void deliver_later();
     [[nodiscard]] bool keep_unread(PyObject* data, PyObject* address);
     py::Ref sender(const Address& address);
     Sent send(PyObject* data, PyObject* address);
@@ -80,7 +81,7 @@ class DatagramTransport : public Flow {
     py::Ref address_;        // None, or what every datagram goes to
     py::Ref known_;          // the last address that was converted, one way or the other ...
     Address known_address_;  // ... and what it is to the kernel
-    py::Ref unread_;         // a list of (data, address): read before pause_reading() was called
+    py::Ref unread_;         // a list of (data, address): read, and not wanted yet
     py::Array<Datagram> queue_;
     size_t size_ = 0;  // of the queue, as asyncio counts: bytes, and 8 for each datagram
     int family_ = 0;

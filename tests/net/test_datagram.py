@@ -305,6 +305,29 @@ def test_what_leaves_the_loop(net, peer, leaving):
         net.run(asyncio.sleep(20))
 
 
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_nothing_is_lost_by_what_leaves_the_loop(net, peer, leaving):
+    """What was read with it comes when the loop runs again."""
+
+    class Raising(Receiver):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            if len(self.received) in leaves_at:
+                raise leaving
+
+    leaves_at = {1, 2, 7}
+    protocol = net.remember(Raising())
+    net.run(net.loop.create_datagram_endpoint(lambda: protocol, local_addr=("127.0.0.1", 0)))
+    sent = [b"%d" % i for i in range(10)]
+    for data in sent:
+        peer.sock.sendto(data, name(protocol))
+    for _ in leaves_at:
+        with pytest.raises(leaving):
+            net.run(asyncio.sleep(20))
+    net.run(protocol.got(10))
+    assert [data for data, _ in protocol.received] == sent
+
+
 # Closing
 
 
