@@ -184,7 +184,9 @@ Ref SslTransport::eof_received() {
         PyErr_SetNone(PyExc_ConnectionResetError);
         return handshake_failed() ? Ref::none() : Ref();
     }
-    if (!paused_ && connected() && !end()) return {};
+    // Once all is said, nobody's pausing keeps the end from being seen.
+    bool wanted = !paused_ || stage_ == Stage::kShutdown;
+    if (wanted && connected() && !end()) return {};
     // What is still to be read or sent keeps the transport below open.
     return Ref::borrow(connected() && (paused_ || !queue_.empty()) ? Py_True : Py_None);
 }

@@ -134,6 +134,16 @@ async def test_closed_when_the_peers_end_is_here(tls, side, version, paused):
     await asyncio.wait_for(protocol.lost(), 10)  # a third of the shutdown's timeout
 
 
+async def test_paused_after_close(tls, side):
+    """The peer's end is noticed all the same."""
+    protocol, peer = await tls.connect(side)
+    protocol.transport.close()
+    assert await peer.read_all() == b""
+    protocol.transport.pause_reading()
+    peer.peer.shutdown()
+    assert await asyncio.wait_for(protocol.lost(), 10) is None
+
+
 async def test_abort_is_immediate(tls, side, net):
     protocol, peer = await tls.connect(side, small=True)
     protocol.transport.write(some_bytes(3_000_000))
