@@ -671,12 +671,13 @@ bool SslTransport::begin_closing() {
     if (stage_ == Stage::kHandshake) return cut(nullptr);
     if (stage_ != Stage::kWrapped) return true;
     stage_ = Stage::kFlushing;
+    says_end_ = !ended_;
     return start_timer(shutdown_timeout_.get()) && send();
 }
 
 bool SslTransport::finish() {
     stage_ = Stage::kShutdown;
-    if (ended_) return tell_end() && complete();
+    if (!says_end_) return tell_end() && complete();
     Result result;
     {
         Output output(loop());
@@ -685,7 +686,7 @@ bool SslTransport::finish() {
         if (!put(output.bytes)) return false;
     }
     notified_ = notified_ || result == Result::kDone;
-    if (result == Result::kDone) return tell_end() && complete();
+    if (ended_ || result == Result::kDone) return tell_end() && complete();
     if (result == Result::kFailed) return complete();
     // Its answer is looked for even where nobody wanted to read. What receive() is reading now, it
     // goes through to the end itself.

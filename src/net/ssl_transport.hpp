@@ -204,6 +204,7 @@ class SslTransport : public aio::Runnable, public Sink {
     bool held_back_ = false;  // the protocol, by pause_writing()
     bool refused_ = false;    // the transport below takes no more, if it is not ours
     bool ended_ = false;      // so has what comes from below
+    bool says_end_ = false;   // by a record, behind what was written before close()
     bool shaken_ = false;     // the handshake is done
     bool notified_ = false;   // the peer has said that no more comes
     bool accepted_ = false;   // by a server: nobody waits for the handshake

@@ -144,6 +144,18 @@ async def test_paused_after_close(tls, side):
     assert await asyncio.wait_for(protocol.lost(), 10) is None
 
 
+async def test_the_peer_breaks_off_while_the_rest_is_sent(tls, side, net):
+    """What was written before close() arrives, and the word for its end too."""
+    protocol, peer = await tls.connect(side, small=True)
+    data = some_bytes(1_000_000)
+    protocol.transport.write(data)
+    protocol.transport.close()
+    peer.peer.shutdown()
+    await net.turn(3)
+    assert await peer.read_all() == data  # its end is a close_notify: the peer is strict
+    assert await protocol.lost() is None
+
+
 async def test_abort_is_immediate(tls, side, net):
     protocol, peer = await tls.connect(side, small=True)
     protocol.transport.write(some_bytes(3_000_000))
