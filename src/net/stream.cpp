@@ -172,7 +172,7 @@ bool Stream::read_for_sink() {
 
 // The end of the stream (0), or an error (-1 and errno).
 bool Stream::read_nothing(ssize_t result) {
-    if (result < 0) return again(errno) || fatal(errno, device().read_failed);
+    if (result < 0) return again(errno) || read_failed(errno);
     note("received EOF");
     // asyncio's pipes are closed by it, whatever the protocol does when it is told.
     if (device().pipe && !shut_down()) return false;
@@ -184,6 +184,15 @@ bool Stream::read_nothing(ssize_t result) {
     if (!keep_open) return shut_down();
     if (!lost_) watch(watched() & ~EV_READ);
     return true;
+}
+
+// asyncio's pipes report it, but for a terminal's other end that is gone.
+bool Stream::read_failed(int number) {
+    if (!device().pipe || number == EIO) return fatal(number, device().read_failed);
+    (void)py::raise_errno(number);
+    Ref error = Ref::steal(py::take_raised());
+    py::put_raised(error.new_ref());
+    return report(device().read_failed) && force_close(error.get());
 }
 
 // Writing.

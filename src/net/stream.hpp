@@ -108,6 +108,7 @@ class Stream : public Flow {
     [[nodiscard]] bool read_into_protocol();
     [[nodiscard]] bool read_for_sink();
     [[nodiscard]] bool read_nothing(ssize_t result);
+    [[nodiscard]] bool read_failed(int number);
     [[nodiscard]] bool shut_down();
     [[nodiscard]] bool write_ready();
     size_t allowance();

@@ -301,6 +301,17 @@ def test_what_eof_received_lets_leave_the_loop(net, pipe, leaving):
     assert reading.calls == ["made", "eof", "lost"]
 
 
+async def test_an_error_of_reading_is_reported(net):
+    """And is the reason for the end."""
+    end, peer = socket.socketpair()
+    end.send(b"never read")
+    reading = await reader(net, end)
+    peer.close()
+    assert type(await reading.lost()) is ConnectionResetError
+    (report,) = net.reported(ConnectionResetError)
+    assert report["message"] == "Fatal read error on pipe transport"
+
+
 async def test_no_data_after_close(net, pipe):
     class Ending(Reading):
         def data_received(self, data):
