@@ -464,7 +464,7 @@ int HandleTypes::clear_handle(PyObject* self) {
     return 0;
 }
 
-// As py::Slots do: handles may be a long chain, each an argument of the next.
+// As py::Slots do for watchers: a long chain may be each an argument of the next.
 void HandleTypes::dealloc(PyObject* self) {
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, dealloc);

@@ -265,8 +265,10 @@ bool SslTransport::receive(const char* data, size_t size) {
     if (!engine_->feed(data, size)) return false;
     bool done = advance();
     if (!engine_) return done;
+    size_t left = connected() ? engine_->left() : 0;
+    if (done && !left) return engine_->feed(nullptr, 0);
     py::ErrorGuard guard;
-    if (size_t left = connected() ? engine_->left() : 0) {
+    if (left) {
         kept_ = Ref::steal(
             PyBytes_FromStringAndSize(data + size - left, static_cast<Py_ssize_t>(left)));
         done = done && kept_;

@@ -123,14 +123,18 @@ struct Slots {
         if (value->unfinished()) value->finalize();
     }
 
-    // Objects may be a long chain, each the next one's alone: CPython ends those one by one, where
-    // the stack would not do. From Python 3.14 on it sees to that by itself.
     static void dealloc(PyObject* self) {
         if (value_of<T>(self)->unfinished() && PyObject_CallFinalizerFromDealloc(self) < 0) return;
         PyObject_GC_UnTrack(self);
-        Py_TRASHCAN_BEGIN(self, dealloc);
-        end(self);
-        Py_TRASHCAN_END;
+        if constexpr (requires(T* value) { value->get_data(); }) {
+            // They may be a long chain, each the next one's data: CPython ends those one by one,
+            // where the stack would not do. From Python 3.14 on it sees to that by itself.
+            Py_TRASHCAN_BEGIN(self, dealloc);
+            end(self);
+            Py_TRASHCAN_END;
+        } else {
+            end(self);
+        }
     }
 
     static void end(PyObject* self) {
