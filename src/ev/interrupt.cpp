@@ -59,6 +59,7 @@ void Interrupt::close() {
     }
     loop_ = nullptr;
     if (!gone) return;  // their numbers must not become another's
+    if (state_) Loop::forget_interrupt(*state_, writer_, previous_);
     ::close(reader_);
     ::close(writer_);
 }

@@ -21,6 +21,10 @@ class Interrupt {
     [[nodiscard]] bool enter(State& state, struct ev_loop* loop, Descriptors& descriptors);
     void leave();
     void close();
+    // Another's, to which it would go back, is closed: there is what that one would go back to.
+    void forget(int fd, int before) {
+        if (previous_ == fd) previous_ = before;
+    }
     // Whether leave() leaves it set, until it is not kept any more.
     void keep(bool kept);
 

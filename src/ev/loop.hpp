@@ -214,6 +214,8 @@ class Loop {
 
     void after_fork();
     Loop* next() const { return next_; }
+    // See Interrupt::forget.
+    static void forget_interrupt(State& state, int fd, int before);
 
     template <class F>
     void each_ref(F f) {

@@ -254,6 +254,11 @@ void Loop::refresh_embeds() {
             static_cast<Embed*>(watcher)->refresh();
 }
 
+void Loop::forget_interrupt(State& state, int fd, int before) {
+    py::Hold hold(state.mutex);
+    for (Loop* loop = state.loops; loop; loop = loop->next_) loop->interrupt_.forget(fd, before);
+}
+
 void Loop::after_fork() {
     unsigned long me = py::this_thread();
     ev_loop_fork(ev_);

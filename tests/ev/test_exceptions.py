@@ -601,6 +601,25 @@ def test_a_python_handler_that_raises_leaves_start(loop, calls, unraisable):
     assert unraisable == []
 
 
+def test_the_wakeup_fd_of_a_loop_that_is_closed_is_not_put_back(script):
+    """The inner loop keeps its own for longer than the outer one lives."""
+    script("""
+    import asyncio, os, pyev, signal
+
+    inner = pyev.new_event_loop()
+    inner.call_soon(inner.add_signal_handler, signal.SIGTERM, print)
+    inner.call_soon(inner.stop)
+    before = signal.set_wakeup_fd(-1)
+    outer = pyev.Loop()
+    with outer.timer(0.0, 0.0, lambda watcher, revents: inner.run_forever()) as timer:
+        outer.start()
+    outer.close()
+    strangers = [os.pipe2(os.O_NONBLOCK) for _ in range(8)]  # they get its numbers
+    inner.close()
+    assert signal.set_wakeup_fd(-1) == before == -1
+    """)
+
+
 def test_a_foreign_wakeup_fd_is_put_back_and_still_told(loop, pair):
     a, b = pair
     before = signal.signal(signal.SIGALRM, lambda signum, frame: None)
