@@ -885,7 +885,7 @@ def test_reset_keeps_the_watchers(loop, pair, calls):
         loop.start(pyev.EVRUN_NOWAIT)
         loop.reset()
         b.send(b"x")
-        while not calls or timer.active:
+        while (io, pyev.EV_READ) not in calls or timer.active:
             loop.start(pyev.EVRUN_ONCE)
     assert (io, pyev.EV_READ) in calls
     assert (timer, pyev.EV_TIMER) in calls
