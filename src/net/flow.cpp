@@ -122,12 +122,6 @@ Ref Flow::describe(size_t unsent) {
 }
 
 PyMethodDef Flow::kMethods[] = {
-    py::fast<&Transport::get_extra_info>("get_extra_info",
-                                         R"(get_extra_info($self, name, default=None)
---
-
-What is known of the connection: "socket", "sockname" and "peername", of a pipe "pipe"; `default`
-for all else. asyncio: BaseTransport.get_extra_info.)"),
     py::noargs<&Transport::get_protocol>("get_protocol", R"(get_protocol($self, /)
 --
 

@@ -143,17 +143,6 @@ Ref Transport::get_extra() {
     return extra;
 }
 
-Ref Transport::get_extra_info(py::Args args) {
-    static constexpr const char* names[] = {"name", "default"};
-    PyObject* slots[2] = {};
-    if (!py::bind({"get_extra_info", names, 2, 2, 1}, args, slots)) return {};
-    if (PyObject_Hash(slots[0]) == -1) return {};  // find() would not tell
-    Ref extra = get_extra();
-    if (!extra) return {};
-    py::Found found = py::find(extra.get(), slots[0]);
-    return Ref::borrow(found ? static_cast<PyObject*>(found) : slots[1] ? slots[1] : Py_None);
-}
-
 // What was given when the transport was made stays.
 bool Transport::keep_extra(PyObject* key, PyObject* value) {
     return PyDict_SetDefault(head()->extra.get(), key, value) != nullptr;

@@ -84,3 +84,13 @@ def test_extra_info(aloop):
     finish(aloop, transport)
     assert transport.get_extra_info("mine", missing) is None
     there.close()
+
+
+def test_another_get_extra_info(aloop, monkeypatch):
+    """Tests put one in the place of the base class's, those of websockets do."""
+    transport, there = make_pair(aloop)
+    monkeypatch.setattr(asyncio.BaseTransport, "get_extra_info", lambda self, name: (name, 1234))
+    assert transport.get_extra_info("peername") == ("peername", 1234)
+    monkeypatch.undo()
+    finish(aloop, transport)
+    there.close()
