@@ -1,8 +1,6 @@
 // The native half of pyev.EventLoop.
 #include "aio/loop_base.hpp"
 
-#include <time.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -10,6 +8,7 @@
 
 #include "ev/signals.hpp"
 #include "py/call.hpp"
+#include "py/clock.hpp"
 
 namespace pyev::aio {
 
@@ -28,12 +27,6 @@ static constexpr double kLongestWait = 86400;
 static constexpr double kNever = std::numeric_limits<double>::infinity();
 
 static constexpr size_t kMostUntracked = 1 << 18;
-
-static double monotonic() {
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
 
 LoopBase::LoopBase()
     : Driver{report,
@@ -121,7 +114,7 @@ PyType_Slot LoopBase::extra_slots[] = {
 
 bool LoopBase::now(double& result) {
     if (own_clock_) {
-        result = monotonic();
+        result = py::monotonic();
         return true;
     }
     Ref time = Ref::steal(PyObject_CallMethod(object(), "time", nullptr));
@@ -304,7 +297,7 @@ Ref LoopBase::call_at(py::Args args) {
     return schedule(PyFloat_CheckExact(call.first) ? nullptr : call.first, time, call);
 }
 
-Ref LoopBase::time() { return Ref::steal(PyFloat_FromDouble(monotonic())); }
+Ref LoopBase::time() { return Ref::steal(PyFloat_FromDouble(py::monotonic())); }
 
 // For handles that asyncio's own code has made.
 Ref LoopBase::add_callback(PyObject* handle) {

@@ -4,11 +4,11 @@
 #include <ev.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "ev/loop.hpp"
 #include "ev/signals.hpp"
+#include "py/clock.hpp"
 
 namespace pyev::ev {
 
@@ -21,12 +21,6 @@ static PyObject* abi_version(PyObject*, PyObject*) {
 }
 
 static PyObject* time(PyObject*, PyObject*) { return PyFloat_FromDouble(ev_time()); }
-
-// Seconds on a clock that nobody sets.
-static double monotonic() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-}
 
 static PyObject* sleep(PyObject*, PyObject* object) {
     double interval;
@@ -41,8 +35,8 @@ static PyObject* sleep(PyObject*, PyObject* object) {
         PyErr_WarnEx(PyExc_RuntimeWarning, "sleep: libev sleeps a day at most reliably", 1) < 0)
         return nullptr;
     // A signal ends libev's sleep; Python's handlers run, and the rest follows.
-    double end = monotonic() + interval;
-    for (double left = interval; left > 0; left = end - monotonic()) {
+    double end = py::monotonic() + interval;
+    for (double left = interval; left > 0; left = end - py::monotonic()) {
         Py_BEGIN_ALLOW_THREADS;
         ev_sleep(std::min(left, day));
         Py_END_ALLOW_THREADS;

@@ -3,19 +3,13 @@
 
 #include <Python.h>
 #include <math.h>
-#include <time.h>
 
 #include <algorithm>
 
 #include "ev/once.hpp"
+#include "py/clock.hpp"
 
 namespace pyev::ev {
-
-static double monotonic() {
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
 
 // Seconds until `watcher` has something to do that is not an event of the backend's.
 static double due_in(Watcher* watcher, struct ev_loop* loop) {
@@ -60,7 +54,7 @@ void Pause::before_poll(struct ev_loop*, ev_prepare* watcher, int) {
 
 void Pause::sleep(Watcher* watchers) {
     due_ = false;
-    double delay = std::min(interval_ - (monotonic() - last_), 3600.0);
+    double delay = std::min(interval_ - (py::monotonic() - last_), 3600.0);
     bool active = false;
     ev_now_update(loop_);
     for (Watcher* watcher = watchers; watcher && delay > 0; watcher = watcher->next()) {
@@ -77,6 +71,6 @@ void Pause::sleep(Watcher* watchers) {
     PyEval_RestoreThread(thread);
 }
 
-void Pause::note_poll() { last_ = monotonic(); }
+void Pause::note_poll() { last_ = py::monotonic(); }
 
 }  // namespace pyev::ev
