@@ -38,8 +38,8 @@ build:
 	@$(environment) .venv
 
 wheel:
-	@$(environment) .venv wheel
-	@$(bin)/python tools/wheel.py $(ARGS)
+	@$(environment) .venv-wheel wheel --profile
+	@.venv-wheel/bin/python tools/wheel.py $(ARGS)
 
 dev:
 	@PYTHON=$(PYTHON) tools/dev-build $(DEV)
@@ -87,7 +87,7 @@ asan:
 	@tools/sanitized .venv-asan/bin/python $(pytest) --timeout=900 $(ARGS)
 
 bench:
-	@$(environment) .venv-bench bench --bench
+	@$(environment) .venv-bench bench --bench --profile
 	@.venv-bench/bin/python bench/run.py $(ARGS)
 
 instructions:
@@ -99,6 +99,6 @@ docs:
 	@NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict $(ARGS)
 
 clean:
-	rm -rf build dist site .venv .venv-asan .venv-bench .venv-ecosystem .venv-loops
+	rm -rf build dist site .venv .venv-asan .venv-bench .venv-ecosystem .venv-loops .venv-wheel
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

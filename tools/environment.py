@@ -1,10 +1,12 @@
 """Makes a virtual environment with what a make word needs, and pyev itself built into it.
 
-    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--bench] [--testsuite] [--valgrind]
+    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--profile] [--bench] [--testsuite]
+                                [--valgrind]
 
-A GROUP is a dependency group of pyproject.toml. `--bench` adds what pyev is measured beside, each
-where it exists for this interpreter. What only a system package can give (a compiler, headers) is
-installed by apt where root or sudo is at hand; elsewhere one line says what to install.
+A GROUP is a dependency group of pyproject.toml. `--profile` builds pyev as wheels have it: laid out
+by what it did in a training, where the compiler is GCC. `--bench` adds what pyev is measured
+beside, each where it exists for this interpreter. What only a system package can give (a compiler,
+headers) is installed by apt where root or sudo is at hand; elsewhere one line says what to install.
 Everything done is remembered in DIR, so a second time costs next to nothing. The standard library
 of Python 3.11 is all this file may use.
 """
@@ -210,9 +212,34 @@ class Environment:
                 say(f"left out: there is no {one} for this interpreter")
         self.remember(group, wanted)
 
-    def install_pyev(self, options: dict[str, str]) -> None:
-        settings = {"build-dir": build_folder(self.path.name.lstrip("."))}
-        settings |= {f"cmake.define.{name}": value for name, value in options.items()}
+    def profile(self) -> dict[str, str]:
+        """CMake's options to build pyev by counts of what it did in a training."""
+        if not has_gcc():
+            say("built without a profile: that takes GCC")
+            return {}
+        folder = ROOT / build_folder("profile")
+        counts, build = folder / "counts", folder / "build"
+        wanted = digest({"python": self.identity})
+        if not self.fresh("profile", wanted) or not counts.exists():
+            say("counting what pyev does in a training, to build it by that")
+            shutil.rmtree(counts, ignore_errors=True)
+            path = os.pathsep.join([str(self.python.parent), os.environ["PATH"]])
+            environment = os.environ | {"PYTHON": str(self.python), "PATH": path}
+            options = ["-DPYEV_PROFILE=generate", f"-DPYEV_PROFILE_DIR={counts}"]
+            run(["tools/dev-build", str(build), *options], env=environment)
+            environment["PYTHONPATH"] = str(build)
+            run([str(self.python), "bench/training.py"], env=environment)
+            self.remember("profile", wanted)
+        return {"PYEV_PROFILE": "use", "PYEV_PROFILE_DIR": str(counts)}
+
+    def settings(self, *, sanitize: bool = False, profile: bool = False) -> dict[str, str]:
+        """How pyev is built for this environment, as pip is told."""
+        options = self.profile() if profile else {}
+        options |= {"PYEV_WERROR": "ON", "PYEV_SANITIZE": "ON" if sanitize else "OFF"}
+        settings = {f"cmake.define.{name}": value for name, value in options.items()}
+        return settings | {"build-dir": build_folder(self.path.name.lstrip("."))}
+
+    def install_pyev(self, settings: dict[str, str]) -> None:
         settings["install.strip"] = "false"  # reports and profiles name functions
         wanted = digest(settings)
         if self.fresh("pyev", wanted):
@@ -228,6 +255,13 @@ class Environment:
         )
         self.remember("pyev", wanted)
         say(f"built in {time.monotonic() - began:.0f} s")
+
+
+def has_gcc() -> bool:
+    """Whether c++ is GCC; Clang says that it is, too."""
+    command = [os.environ.get("CXX", "c++"), "-dM", "-E", "-x", "c++", os.devnull]
+    said = subprocess.run(command, capture_output=True, text=True).stdout
+    return "__GNUC__" in said and "__clang__" not in said
 
 
 def build_folder(name: str) -> str:
@@ -265,6 +299,7 @@ def main() -> None:
     parser.add_argument("groups", nargs="*", metavar="group")
     parser.add_argument("--no-pyev", action="store_true", help="without building pyev")
     parser.add_argument("--sanitize", action="store_true", help="with the sanitizers")
+    parser.add_argument("--profile", action="store_true", help="laid out by a training")
     parser.add_argument("--bench", action="store_true", help="with what pyev is measured beside")
     parser.add_argument("--testsuite", action="store_true", help="and CPython's own tests")
     parser.add_argument("--valgrind", action="store_true", help="and valgrind")
@@ -287,8 +322,8 @@ def main() -> None:
     if arguments.bench:
         environment.install_each("peers", requirements(groups, "peers"))
     if not arguments.no_pyev:
-        on = "ON" if arguments.sanitize else "OFF"
-        environment.install_pyev({"PYEV_WERROR": "ON", "PYEV_SANITIZE": on})
+        settings = environment.settings(sanitize=arguments.sanitize, profile=arguments.profile)
+        environment.install_pyev(settings)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     wheel.py [DIR]        into dist/
 
-auditwheel copies libev into it and names the oldest Linux it runs on. Then it is installed into an
-environment of its own, and both faces have to run there, on that libev and no other.
+It is built by a profile (see environment.py). auditwheel copies libev into it and names the oldest
+Linux it runs on. Then it is installed into an environment of its own, and both faces have to run
+there, on that libev and no other.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from environment import ROOT, build_folder, run, say, stop
+from environment import ROOT, Environment, run, say, stop
 
 TRIAL = """
 import asyncio
@@ -47,8 +48,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         say("building the wheel")
         module = [sys.executable, "-m"]
-        setting = f"--config-settings=build-dir={build_folder('wheel')}"
-        options = ["--no-deps", "--no-build-isolation", setting, "-w", folder]
+        settings = Environment(Path(sys.prefix)).settings(profile=True)
+        options = [f"--config-settings={key}={value}" for key, value in settings.items()]
+        options += ["--no-deps", "--no-build-isolation", "-w", folder]
         run([*module, "pip", "wheel", *options, "."], env=environment)
         (built,) = Path(folder).glob("*.whl")
         repaired, trial = Path(folder, "repaired"), Path(folder, "trial")
