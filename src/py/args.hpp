@@ -62,6 +62,11 @@ int with_tuple(PyObject* tuple, PyObject* dict, F body) {
     if (!names) return -1;
     PyObject *key, *value;
     for (Py_ssize_t position = 0, i = 0; PyDict_Next(dict, &position, &key, &value); ++i) {
+        // The interpreter looks at them only where it makes a tuple of names by itself.
+        if (!PyUnicode_Check(key)) {
+            PyErr_SetString(PyExc_TypeError, "keywords must be strings");
+            return -1;
+        }
         PyTuple_SET_ITEM(names.get(), i, Py_NewRef(key));
         all[count + i] = value;
     }

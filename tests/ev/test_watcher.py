@@ -75,6 +75,17 @@ def test_an_unknown_argument(loop, kind):
         kind.new(loop, print, nonsense=1)
 
 
+@pytest.mark.parametrize("name", [1, 1.5, b"loop", None, (1, 2)])
+def test_a_keyword_that_is_no_string(loop, kind, name):
+    class Mine(kind.cls):
+        pass
+
+    with pytest.raises(TypeError, match="keywords must be strings"):
+        Mine(**{name: loop})
+    with pytest.raises(TypeError, match="keywords must be strings"):
+        kind.new(loop, print).__init__(**{name: loop})
+
+
 @pytest.mark.parametrize("wrong", [None, 1, "loop", object(), pyev.Loop])
 def test_a_loop_that_is_none(kind, wrong):
     with pytest.raises(TypeError, match=r"[Ll]oop"):
