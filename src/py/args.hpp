@@ -77,7 +77,7 @@ int with_tuple(PyObject* tuple, PyObject* dict, F body) {
 [[nodiscard]] bool to_double(PyObject* object, double& result);
 [[nodiscard]] inline bool to_bool(PyObject* object, bool& result) {
     int truth = PyObject_IsTrue(object);
-    result = truth > 0;
+    if (truth >= 0) result = truth > 0;
     return truth >= 0;
 }
 

@@ -571,8 +571,11 @@ def test_debug_takes_any_truth_value(loop):
         def __bool__(self):
             raise LookupError("undecided")
 
-    with pytest.raises(LookupError):
-        loop.debug = Undecided()
+    for value in (True, False):
+        loop.debug = value
+        with pytest.raises(LookupError):
+            loop.debug = Undecided()
+        assert loop.debug is value
 
 
 @pytest.mark.parametrize("name", ["io_interval", "timeout_interval"])
