@@ -111,7 +111,7 @@ def test_a_priority_of_a_wrong_type(loop, kind):
     for wrong in ("high", None, 1.0):
         with pytest.raises(TypeError):
             kind.new(loop, print, None, wrong)
-    for wrong in (2**31, -(2**31) - 1, 2**80):
+    for wrong in (2**31, -(2**31) - 1, 2**80, 10**5000):
         with pytest.raises(OverflowError):
             kind.new(loop, print, None, wrong)
 
