@@ -247,7 +247,11 @@ Ref Loop::unref() {
 }
 
 Ref Loop::verify() {
+    // A stop() before the ref() that goes with it is no damage, but more of them are to libev.
+    const long missing = -(holding_ + references_);
+    for (long i = 0; i < missing; ++i) ev_ref(ev_);
     ev_verify(ev_);
+    for (long i = 0; i < missing; ++i) ev_unref(ev_);
     return Ref::none();
 }
 

@@ -513,6 +513,21 @@ def test_unref_below_zero(loop, turn):
 # verify
 
 
+def test_verify_between_a_stop_and_its_ref(loop):
+    watchers = [loop.prepare(print) for _ in range(3)]
+    for watcher in watchers:
+        watcher.start()
+        loop.unref()
+    for watcher in watchers:
+        watcher.stop()
+    loop.verify()
+    for _ in watchers:
+        loop.ref()
+    loop.verify()
+    with pytest.raises(pyev.Error, match="unref"):
+        loop.unref()
+
+
 @pytest.mark.every_backend
 def test_verify_with_one_watcher_of_each_kind(loop, new_kind, calls):
     kinds = [
