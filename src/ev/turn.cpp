@@ -109,10 +109,9 @@ void Loop::invoke_pending() {
             ev_invoke_pending(ev_);
         else if (!py::call(callback.get(), object()))
             fail();
-        // A timer that has fired, and is left pending, counts for nothing already.
         if (callback && ev_pending_count(ev_))
             for (Watcher* watcher = watchers_; watcher; watcher = watcher->next())
-                if (watcher->kind().event & (EV_TIMER | EV_PERIODIC)) watcher->settle_hold();
+                watcher->settle_pending();
     }
     if (frame_->error)
         break_off();  // a start() inside a callback since, or stop(), has taken it back

@@ -734,6 +734,20 @@ def test_callback_that_leaves_a_timer_pending(loop, calls):
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("fd", [False, True])
+@pytest.mark.parametrize("keepalive", [False, True])
+def test_callback_that_leaves_a_once_pending(loop, pair, calls, fd, keepalive):
+    loop.callback = lambda loop: None
+    once = loop.once(pair[0] if fd else None, pyev.EV_READ, 0.0, calls, keepalive=keepalive)
+    with loop.timer(1000.0, 0.0, calls):
+        assert loop.start(pyev.EVRUN_NOWAIT) is True
+        assert loop.pending
+        loop.callback = None
+        assert loop.start(pyev.EVRUN_NOWAIT) is True
+    assert calls == [(once, pyev.EV_TIMER)]
+    assert loop.start(pyev.EVRUN_NOWAIT) is False
+
+
 def test_callback_is_called_only_when_there_is_something_to_invoke(loop, turn):
     seen = []
     loop.callback = seen.append
