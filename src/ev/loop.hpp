@@ -46,6 +46,7 @@ struct Driver {
     // Drops what nobody has heard of an awaited watcher's events: their bits.
     int (*forget)(Driver*, Watcher*);
     PyTypeObject* audience = nullptr;
+    ev_timer* timer = nullptr;  // its own: no io_interval outlasts it
 };
 
 class Loop {
@@ -302,6 +303,7 @@ class Loop {
     void invoke_pending();
     void break_off();
     bool may_rush() const;
+    bool may_pause() const;
     void before_poll();
     void settle_all();
     void refresh_embeds();

@@ -659,6 +659,63 @@ def test_io_interval_is_no_longer_than_the_timeout_of_a_once(loop, pair, calls):
     assert len(calls) == 2
 
 
+LONG = 1000.0
+
+
+@pytest.fixture
+def long_interval(loop, pair):
+    """The loop has polled, and would not do so again for a long time."""
+    loop.io_interval = LONG
+    with loop.io(pair[0], pyev.EV_READ, print):
+        loop.start(pyev.EVRUN_NOWAIT)
+        yield
+
+
+@pytest.mark.usefixtures("long_interval")
+def test_io_interval_is_not_slept_by_who_was_stopped(loop, calls):
+    def callback(watcher, revents):
+        calls(watcher, revents)
+        loop.stop()
+
+    with loop.prepare(callback):
+        assert loop.start() is True
+    assert len(calls) == 1
+
+
+def test_io_interval_is_not_slept_when_nothing_keeps_the_loop(loop, pair):
+    loop.io_interval = LONG
+    with loop.io(pair[0], pyev.EV_READ, print, keepalive=False):
+        assert loop.start(pyev.EVRUN_NOWAIT) is False
+        assert loop.start() is False
+
+
+@pytest.mark.usefixtures("long_interval")
+@pytest.mark.parametrize("by", [signal.raise_signal, pyev.feed_signal])
+def test_io_interval_ends_with_a_signal_in_a_callback(loop, calls, by):
+    def stop(watcher, revents):
+        calls(watcher, revents)
+        loop.stop()
+
+    for _ in range(2):
+        with (
+            loop.signal(signal.SIGUSR1, stop),
+            loop.timer(0.0, 0.0, lambda *args: by(signal.SIGUSR1)),
+        ):
+            loop.start()
+    assert calls.revents == [pyev.EV_SIGNAL, pyev.EV_SIGNAL]
+
+
+@pytest.mark.usefixtures("long_interval")
+def test_io_interval_is_no_longer_than_the_interval_of_a_stat(new_loop, pair, tmp_path):
+    loop = new_loop(pyev.EVFLAG_NOINOTIFY, io_interval=LONG)
+    path = tmp_path / "file"
+    keep = loop.io(pair[0], pyev.EV_READ, print)
+    with loop.stat(path, 0.1, lambda *args: loop.stop()), keep:
+        loop.start(pyev.EVRUN_NOWAIT)
+        path.touch()
+        loop.start()
+
+
 def test_timeout_interval_collects_timers(loop, calls):
     loop.timeout_interval = 0.02
     with loop.timer(0.001, 0.0, calls), loop.timer(0.015, 0.0, calls):
