@@ -17,7 +17,8 @@ struct Owner {
     struct ev_loop* loop;
     int watchers;
     bool by_signalfd;
-    bool was_blocked;
+    unsigned long thread;  // that started the first watcher
+    bool was_blocked;      // there
     struct sigaction before;
     struct sigaction installed;  // in its place
 };
@@ -97,6 +98,7 @@ static bool try_signal(Loop* loop, ev_signal* watcher) {
     if (!owner.watchers) {
         sigaction(signum, nullptr, &owner.before);
         owner.was_blocked = is_blocked(signum);
+        owner.thread = py::this_thread();
     }
     loop->descriptors().note_own_change();  // a signalfd
     ev_signal_start(loop->ev(), watcher);
@@ -138,7 +140,10 @@ void stop_signal(Loop* loop, ev_signal* watcher) {
         // A handler that was installed over libev's stays.
         bool ours = now.sa_handler == owner.installed.sa_handler;
         sigaction(signum, ours ? &owner.before : &now, nullptr);
-        pthread_sigmask(owner.was_blocked ? SIG_BLOCK : SIG_UNBLOCK, &one, nullptr);
+        // The mask of the thread that started it is out of reach of any other.
+        const bool blocked =
+            owner.thread == py::this_thread() ? owner.was_blocked : sigismember(&mask, signum) == 1;
+        pthread_sigmask(blocked ? SIG_BLOCK : SIG_UNBLOCK, &one, nullptr);
         owner.loop = nullptr;
     }
 }
