@@ -128,7 +128,6 @@ Ref Loop::repr() {
 
 // Running.
 
-// What only its owner may do with a loop that asyncio drives.
 bool Loop::own() {
     return !driver_ ||
            py::raise(PyExc_RuntimeError, "an asyncio event loop runs this pyev.Loop: use that");
