@@ -48,8 +48,10 @@ bool Loop::init(py::Args args) {
         return py::raise(state_->error.get(), "%R is initialised already", object());
     }
     if (!check_flags(*state_, static_cast<unsigned>(flags)) ||
-        !create(static_cast<unsigned>(flags)))
+        !create(static_cast<unsigned>(flags))) {
+        std::exchange(state_, nullptr)->release();  // it can be tried again
         return false;
+    }
     if (slots[1] && slots[1] != Py_None) callback_ = Ref::borrow(slots[1]);
     data_ = Ref::borrow(slots[2]);
     pause_.set(io_interval);

@@ -111,6 +111,22 @@ def test_arguments_of_a_wrong_type(arguments):
         pyev.Loop(**arguments)
 
 
+def test_a_backend_that_is_missing_leaves_another_to_try():
+    class Fallback(pyev.Loop):
+        def __init__(self):
+            for flags in (pyev.EVBACKEND_PORT, 1 << 30):
+                with pytest.raises(pyev.Error, match=r"flags|backends"):
+                    super().__init__(flags)
+            super().__init__()
+
+    with Fallback() as loop:
+        loop.start(pyev.EVRUN_NOWAIT)
+        with pytest.raises(pyev.Error, match="initialised already"):
+            pyev.Loop.__init__(loop)
+    with pytest.raises(pyev.Error, match="initialised already"):
+        pyev.Loop.__init__(loop)
+
+
 def test_too_many_arguments():
     with pytest.raises(TypeError):
         pyev.Loop(0, None, None, 0.0, 0.0, False, None)
