@@ -40,6 +40,7 @@ LoopBase::LoopBase()
              [](Driver*, ev::Watcher* watcher) { return Audience::of(watcher)->forget(); }},
       readers_(this) {
     ev_init(&timer_, +[](struct ev_loop*, ev_timer*, int) {});
+    timer = &timer_;
 }
 
 bool LoopBase::init(py::Args args) {

@@ -41,7 +41,7 @@ static bool is_within(Loop* inner, Loop* outer, int depth) {
 }
 
 bool Embed::begin() {
-    if (!other()->enter()) return false;
+    if (!other()->enter() || !other()->own()) return false;
     if (is_within(other(), owner(), 0))
         return py::raise(owner()->state().error.get(), "%R cannot be embedded in itself",
                          other_.get());
@@ -84,7 +84,7 @@ void Embed::dead(Watch* watch) { static_cast<Embed*>(watch->owner)->fail(EBADF);
 bool Embed::turn() {
     Ref self = Ref::borrow(object()), keep = other_;
     py::Locked locked(other());
-    return locked && other()->enter() && other()->run(EVRUN_NOWAIT);
+    return locked && other()->enter() && other()->own() && other()->run(EVRUN_NOWAIT);
 }
 
 void Embed::turn_or_report() {
@@ -172,7 +172,8 @@ Runs the loop `other` inside `loop`: when one of other's descriptors is ready, i
 other: a Loop whose backend is among embeddable_backends(). With a callback, callback(watcher,
 EV_EMBED) is called instead and calls sweep() itself. Timers of `other` are looked at in these
 turns only. Raises Error when `other` is closed or its backend cannot be embedded, TypeError for
-what is no Loop; start() raises Error when `other` is `loop` or has it embedded in itself.
+what is no Loop; start() raises Error when `other` is `loop` or has it embedded in itself, and
+RuntimeError when it is an EventLoop's: that runs by itself.
 libev manual: "ev_embed - when one backend isn't enough...".)",
     methods, getset};
 

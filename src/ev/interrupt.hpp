@@ -21,6 +21,8 @@ class Interrupt {
     [[nodiscard]] bool enter(State& state, struct ev_loop* loop, Descriptors& descriptors);
     void leave();
     void close();
+    // Readable when a signal has come; -1 where nothing tells.
+    int fd() const { return inside_ ? reader_ : -1; }
     // Another's, to which it would go back, is closed: there is what that one would go back to.
     void forget(int fd, int before) {
         if (previous_ == fd) previous_ = before;

@@ -48,8 +48,10 @@ bool Loop::init(py::Args args) {
         return py::raise(state_->error.get(), "%R is initialised already", object());
     }
     if (!check_flags(*state_, static_cast<unsigned>(flags)) ||
-        !create(static_cast<unsigned>(flags)))
+        !create(static_cast<unsigned>(flags))) {
+        std::exchange(state_, nullptr)->release();  // it can be tried again
         return false;
+    }
     if (slots[1] && slots[1] != Py_None) callback_ = Ref::borrow(slots[1]);
     data_ = Ref::borrow(slots[2]);
     pause_.set(io_interval);
@@ -128,7 +130,6 @@ Ref Loop::repr() {
 
 // Running.
 
-// What only its owner may do with a loop that asyncio drives.
 bool Loop::own() {
     return !driver_ ||
            py::raise(PyExc_RuntimeError, "an asyncio event loop runs this pyev.Loop: use that");
@@ -247,7 +248,11 @@ Ref Loop::unref() {
 }
 
 Ref Loop::verify() {
+    // A stop() before the ref() that goes with it is no damage, but more of them are to libev.
+    const long missing = -(holding_ + references_);
+    for (long i = 0; i < missing; ++i) ev_ref(ev_);
     ev_verify(ev_);
+    for (long i = 0; i < missing; ++i) ev_unref(ev_);
     return Ref::none();
 }
 

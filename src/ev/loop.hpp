@@ -46,6 +46,7 @@ struct Driver {
     // Drops what nobody has heard of an awaited watcher's events: their bits.
     int (*forget)(Driver*, Watcher*);
     PyTypeObject* audience = nullptr;
+    ev_timer* timer = nullptr;  // its own: no io_interval outlasts it
 };
 
 class Loop {
@@ -63,6 +64,8 @@ class Loop {
     // Whether the loop can be used at all, and by this thread. Else an exception is set.
     [[nodiscard]] bool alive() { return is_alive() || refuse(); }
     [[nodiscard]] bool enter() { return is_open() || refuse(); }
+    // What only its owner may do with a loop that asyncio drives.
+    [[nodiscard]] bool own();
     bool is_alive() const { return ev_ && !orphaned_; }
     bool is_open() const { return is_alive() && (!owner_ || owner_ == py::this_thread()); }
     // Another thread runs it.
@@ -286,7 +289,6 @@ class Loop {
         unsigned long outer_owner_;
     };
 
-    [[nodiscard]] bool own();
     // The reason why alive() or enter() is false, as an exception.
     [[nodiscard]] bool refuse();
     [[nodiscard]] bool create(unsigned flags);
@@ -302,6 +304,7 @@ class Loop {
     void invoke_pending();
     void break_off();
     bool may_rush() const;
+    bool may_pause() const;
     void before_poll();
     void settle_all();
     void refresh_embeds();

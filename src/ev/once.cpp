@@ -9,6 +9,8 @@ namespace pyev::ev {
 
 using py::Ref;
 
+static constexpr double kFarFuture = 1e300;
+
 Once::Once() : watch_{io(), this, dead, nullptr} {
     ev_init(&timeout_, on_timeout);
     timeout_.data = this;
@@ -35,7 +37,8 @@ bool Once::configure(PyObject* const* lead) {
 
 bool Once::begin() {
     allow_for_time();
-    if (after_ >= 0) ev_timer_set(timer(), after_, 0.);
+    // Beside an ev_io it is not counted, so it repeats: libev would count that it has stopped it.
+    if (after_ >= 0) ev_timer_set(timer(), after_, fd_ >= 0 ? kFarFuture : 0.);
     if (fd_ >= 0) {
         ev_io_set(io(), fd_, events_);
         if (!begin_watch(&watch_)) return false;
@@ -55,7 +58,7 @@ bool Once::begin() {
 void Once::stop_timeout() {
     if (!timed_) return;
     timed_ = false;
-    ev_ref(owner()->ev());  // libev may have stopped it, but has not counted this
+    ev_ref(owner()->ev());
     ev_timer_stop(owner()->ev(), &timeout_);
 }
 

@@ -3,10 +3,14 @@
 
 #include <Python.h>
 #include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <algorithm>
 
 #include "ev/once.hpp"
+#include "ev/signals.hpp"
 #include "py/clock.hpp"
 
 namespace pyev::ev {
@@ -23,6 +27,10 @@ static double due_in(Watcher* watcher, struct ev_loop* loop) {
             return static_cast<Once*>(watcher)->remaining();
         case EV_ASYNC:
             return ev_async_pending(reinterpret_cast<ev_async*>(base)) ? 0 : HUGE_VAL;
+        case EV_STAT: {
+            auto* timer = &reinterpret_cast<ev_stat*>(base)->timer;
+            return ev_is_active(timer) ? ev_timer_remaining(loop, timer) : HUGE_VAL;
+        }
         case EV_IDLE:
             return 0;
         default:
@@ -52,11 +60,12 @@ void Pause::before_poll(struct ev_loop*, ev_prepare* watcher, int) {
     static_cast<Pause*>(watcher->data)->due_ = true;
 }
 
-void Pause::sleep(Watcher* watchers) {
+void Pause::sleep(Watcher* watchers, ev_timer* timer, int fd) {
     due_ = false;
     double delay = std::min(interval_ - (py::monotonic() - last_), 3600.0);
     bool active = false;
     ev_now_update(loop_);
+    if (timer && ev_is_active(timer)) delay = std::min(delay, ev_timer_remaining(loop_, timer));
     for (Watcher* watcher = watchers; watcher && delay > 0; watcher = watcher->next()) {
         if (!watcher->is_active()) continue;
         active = true;
@@ -67,10 +76,20 @@ void Pause::sleep(Watcher* watchers) {
     time.tv_sec = static_cast<time_t>(delay);
     time.tv_nsec = static_cast<long>((delay - static_cast<double>(time.tv_sec)) * 1e9);
     PyThreadState* thread = PyEval_SaveThread();
-    nanosleep(&time, nullptr);  // a signal ends it early
+    // A signal for libev ends it too, or has it not begin.
+    sigset_t all, mask;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &mask);
+    pollfd polled = {fd, POLLIN, 0};
+    if (fed_ == fed_signals()) ppoll(&polled, 1, &time, &mask);
+    pthread_sigmask(SIG_SETMASK, &mask, nullptr);
     PyEval_RestoreThread(thread);
 }
 
-void Pause::note_poll() { last_ = py::monotonic(); }
+void Pause::note_poll() {
+    last_ = py::monotonic();
+    fed_ = fed_signals();
+    due_ = false;
+}
 
 }  // namespace pyev::ev

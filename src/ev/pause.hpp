@@ -2,7 +2,7 @@
 //
 // libev sleeps for it holding the GIL, between its callbacks. So libev's own interval stays 0, and
 // the sleep is here: after the last callback of a turn, without the GIL, ended early by the next
-// timer.
+// timer, or by a signal.
 #pragma once
 
 #include <ev.h>
@@ -20,8 +20,9 @@ class Pause {
 
     // The turn has come to its last callback before the poll.
     bool due() const { return due_; }
-    // Sleeps, but not past the next timer of `watchers`, nor when there is other work.
-    void sleep(Watcher* watchers);
+    // Sleeps, but not past the next timer of `watchers`, or the other `timer` if there is one, nor
+    // when there is other work, or `fd` is readable.
+    void sleep(Watcher* watchers, ev_timer* timer, int fd);
     void polled() {
         if (interval_ > 0) note_poll();
     }
@@ -33,7 +34,8 @@ class Pause {
     struct ev_loop* loop_ = nullptr;
     ev_prepare prepare_ = {};
     double interval_ = 0;
-    double last_ = 0;  // monotonic time of the last poll
+    double last_ = 0;   // monotonic time of the last poll
+    unsigned fed_ = 0;  // signals until then
     bool due_ = false;
 };
 

@@ -70,7 +70,10 @@ void Scheduler::report_end(Loop* loop, PyObject* source) {
 
 bool Scheduler::begin() {
     allow_for_time();
-    if (!ask()) return !awaited() && report();
+    if (!ask()) {
+        stop_now();  // the function may have started it
+        return !awaited() && report();
+    }
     if (is_active()) {  // the function has started it
         release_hold();
         return true;
@@ -154,7 +157,8 @@ static PyMethodDef methods[] = {
     py::noargs<&Scheduler::reset>("reset", R"(reset($self, /)
 --
 
-Ask the scheduler again. Starts an inactive watcher. Raises what the scheduler raises.
+Ask the scheduler again. Starts an inactive watcher. What the scheduler raises is treated as an
+exception in a callback: see Loop.debug.
 
 libev manual: ev_periodic_again.)"),
     {nullptr, nullptr, 0, nullptr},
@@ -181,8 +185,8 @@ Calls callback(watcher, EV_PERIODIC) at times that a function gives: a Periodic 
 
 scheduler(watcher, now) returns the next time in seconds since the epoch, now or later; it is asked
 at start() and reset(), with each event just before the callback, and when the clock was set.
-If it raises, returns no number (TypeError), or a time before now (Error), the watcher is stopped;
-start() and reset() raise that, later it is treated as an exception in a callback: see Loop.debug.
+If it raises, returns no number (TypeError), or a time before now (Error), the watcher is stopped,
+and that is treated as an exception in a callback, in start() and reset() too: see Loop.debug.
 Raises TypeError if scheduler is not callable.
 libev manual: "ev_periodic - to cron or not to cron?", manual reschedule mode.)",
     methods, getset};

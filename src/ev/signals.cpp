@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <atomic>
 #include <mutex>
 
 #include "ev/signal.hpp"
@@ -15,13 +16,16 @@ namespace {
 struct Owner {
     struct ev_loop* loop;
     int watchers;
-    bool was_blocked;
-    struct sigaction before;     // when the first watcher started
-    struct sigaction installed;  // by libev
+    bool by_signalfd;
+    unsigned long thread;  // that started the first watcher
+    bool was_blocked;      // there
+    struct sigaction before;
+    struct sigaction installed;  // in its place
 };
 
 std::mutex mutex;
 Owner owners[NSIG];
+std::atomic<unsigned> fed = 0;
 
 bool is_blocked(int signum) {
     sigset_t mask;
@@ -29,16 +33,18 @@ bool is_blocked(int signum) {
     return sigismember(&mask, signum) == 1;
 }
 
-void feed(int signum) { ev_feed_signal(signum); }
-
-bool by_signalfd(const Owner& owner) { return owner.installed.sa_handler == feed; }
+// What libev's own handler does, and counted.
+void feed(int signum) {
+    ev_feed_signal(signum);
+    ++fed;
+}
 
 // The loop that has the signal and may give it up to `loop`, or empty; and how many watchers of it
 // have it. To change a signalfd would be to change the parent's, so that one stays.
 py::Ref giver(Loop* loop, int signum, int& watchers) {
     std::lock_guard lock(mutex);
     const Owner& owner = owners[signum];
-    if (!owner.watchers || owner.loop == loop->ev() || by_signalfd(owner)) return {};
+    if (!owner.watchers || owner.loop == loop->ev() || owner.by_signalfd) return {};
     auto* other = static_cast<Loop*>(ev_userdata(owner.loop));
     if (!other->inherited() || &other->state() != &loop->state()) return {};
     watchers = owner.watchers;
@@ -78,8 +84,10 @@ bool to_signal(PyObject* object, int& signum) {
 
 void feed_signal(int signum) {
     std::lock_guard lock(mutex);
-    ev_feed_signal(signum);
+    feed(signum);
 }
+
+unsigned fed_signals() { return fed; }
 
 // False: another loop has it. No Python code runs here, nor does it let others run.
 static bool try_signal(Loop* loop, ev_signal* watcher) {
@@ -90,6 +98,7 @@ static bool try_signal(Loop* loop, ev_signal* watcher) {
     if (!owner.watchers) {
         sigaction(signum, nullptr, &owner.before);
         owner.was_blocked = is_blocked(signum);
+        owner.thread = py::this_thread();
     }
     loop->descriptors().note_own_change();  // a signalfd
     ev_signal_start(loop->ev(), watcher);
@@ -97,11 +106,10 @@ static bool try_signal(Loop* loop, ev_signal* watcher) {
         owner.loop = loop->ev();
         sigaction(signum, nullptr, &owner.installed);
         // With signalfd libev only blocks the signal, and only in this thread.
-        if (owner.installed.sa_handler == owner.before.sa_handler) {
-            owner.installed.sa_handler = feed;
-            owner.installed.sa_flags = SA_RESTART;
-            sigaction(signum, &owner.installed, nullptr);
-        }
+        owner.by_signalfd = owner.installed.sa_handler == owner.before.sa_handler;
+        owner.installed.sa_handler = feed;
+        owner.installed.sa_flags = SA_RESTART;
+        sigaction(signum, &owner.installed, nullptr);
     }
     return true;
 }
@@ -132,7 +140,10 @@ void stop_signal(Loop* loop, ev_signal* watcher) {
         // A handler that was installed over libev's stays.
         bool ours = now.sa_handler == owner.installed.sa_handler;
         sigaction(signum, ours ? &owner.before : &now, nullptr);
-        pthread_sigmask(owner.was_blocked ? SIG_BLOCK : SIG_UNBLOCK, &one, nullptr);
+        // The mask of the thread that started it is out of reach of any other.
+        const bool blocked =
+            owner.thread == py::this_thread() ? owner.was_blocked : sigismember(&mask, signum) == 1;
+        pthread_sigmask(blocked ? SIG_BLOCK : SIG_UNBLOCK, &one, nullptr);
         owner.loop = nullptr;
     }
 }

@@ -20,6 +20,9 @@ namespace pyev::ev {
 // ev_feed_signal, while its loop is not being closed. Not for a handler of the system's.
 void feed_signal(int signum);
 
+// How many signals were delivered to libev so far, modulo.
+[[nodiscard]] unsigned fed_signals();
+
 // ev_signal_start, or Error when another loop has that signal.
 [[nodiscard]] bool start_signal(Loop* loop, ev_signal* watcher);
 void stop_signal(Loop* loop, ev_signal* watcher);

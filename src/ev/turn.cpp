@@ -109,10 +109,9 @@ void Loop::invoke_pending() {
             ev_invoke_pending(ev_);
         else if (!py::call(callback.get(), object()))
             fail();
-        // A timer that has fired, and is left pending, counts for nothing already.
         if (callback && ev_pending_count(ev_))
             for (Watcher* watcher = watchers_; watcher; watcher = watcher->next())
-                if (watcher->kind().event & (EV_TIMER | EV_PERIODIC)) watcher->settle_hold();
+                watcher->settle_pending();
     }
     if (frame_->error)
         break_off();  // a start() inside a callback since, or stop(), has taken it back
@@ -130,10 +129,15 @@ bool Loop::may_rush() const {
            pause_.get() == 0;
 }
 
+// Where libev is about to wait, and would sleep for io_interval.
+bool Loop::may_pause() const {
+    if (!pause_.due() || break_ != EVBREAK_CANCEL || ev_async_pending(&wake_)) return false;
+    return driver_ ? !driver_->busy(driver_) : holding_ + references_ > 0;
+}
+
 // The last code of ours before libev takes over changed descriptors and polls, unless Prepare or
 // Fork watchers come in between: then it runs again after them.
 void Loop::before_poll() {
-    if (frame_->wait && pause_.due()) pause_.sleep(watchers_);
     bool waits =
         frame_->wait && !rush_.continues(may_rush()) && !(sent_ && ev_async_pending(sent_));
     if (!rush_.on()) postponed_.settle();
@@ -142,6 +146,8 @@ void Loop::before_poll() {
         // Signals from here on end the poll; the ones before it are seen here.
         if (PyErr_CheckSignals() < 0) return fail();
     }
+    if (waits && may_pause())
+        pause_.sleep(watchers_, driver_ ? driver_->timer : nullptr, interrupt_.fd());
     if (driver_) wakeup_.before_poll(ev_, descriptors_);
     if (stale_embeds_) refresh_embeds();
     const bool anew = rebuild_ || forked_;

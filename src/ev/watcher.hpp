@@ -86,6 +86,13 @@ class Watcher {
     void settle_hold() {
         if (hold_ != Hold::kNone && !is_active()) release_hold();
     }
+    // The same of one that is left pending: libev counts it no more, so it is not released either.
+    void settle_pending() {
+        if (hold_ != Hold::kReleased || is_active()) return;
+        release_hold();
+        hold_ = Hold::kHolds;
+        own_loop()->count(+1);
+    }
     bool holds_no_more() { return hold_ == Hold::kHolds && !is_active(); }
 
     template <class F>

@@ -55,7 +55,7 @@ bool to_int(PyObject* object, int& result) {
     int overflow;
     long value = PyLong_AsLongAndOverflow(number, &overflow);
     if (overflow || value < INT_MIN || value > INT_MAX)
-        return raise(PyExc_OverflowError, "%R does not fit a C int", object);
+        return raise(PyExc_OverflowError, "an integer is too large for a C int");
     result = static_cast<int>(value);
     return true;
 }

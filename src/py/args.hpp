@@ -62,6 +62,11 @@ int with_tuple(PyObject* tuple, PyObject* dict, F body) {
     if (!names) return -1;
     PyObject *key, *value;
     for (Py_ssize_t position = 0, i = 0; PyDict_Next(dict, &position, &key, &value); ++i) {
+        // The interpreter looks at them only where it makes a tuple of names by itself.
+        if (!PyUnicode_Check(key)) {
+            PyErr_SetString(PyExc_TypeError, "keywords must be strings");
+            return -1;
+        }
         PyTuple_SET_ITEM(names.get(), i, Py_NewRef(key));
         all[count + i] = value;
     }
@@ -72,7 +77,7 @@ int with_tuple(PyObject* tuple, PyObject* dict, F body) {
 [[nodiscard]] bool to_double(PyObject* object, double& result);
 [[nodiscard]] inline bool to_bool(PyObject* object, bool& result) {
     int truth = PyObject_IsTrue(object);
-    result = truth > 0;
+    if (truth >= 0) result = truth > 0;
     return truth >= 0;
 }
 

@@ -469,6 +469,25 @@ def test_a_prepare_watcher_ends_the_wait_it_comes_before(ours, how):
 # Signals
 
 
+def test_io_interval_is_no_longer_than_what_the_loop_has_to_do(ours, pair):
+    async def main():
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        future = ours.create_future()
+
+        def prepare(watcher, revents):
+            watcher.stop()
+            ours.call_soon(future.set_result, None)
+
+        with ours.ev.prepare(prepare) as watcher:
+            await future
+            assert not watcher.active
+
+    ours.ev.io_interval = 1000.0
+    with ours.ev.io(pair[0], pyev.EV_READ, print):
+        ours.run_until_complete(main())
+
+
 def test_a_signal_handler_and_a_watcher_of_one_signal(ours):
     seen = []
 

@@ -126,6 +126,18 @@ def test_a_loop_inside_itself(other):
     assert other.start(pyev.EVRUN_NOWAIT) is False
 
 
+def test_a_loop_that_asyncio_runs(loop):
+    event_loop = pyev.EventLoop(EMBEDDABLE)
+    watcher = loop.embed(event_loop.ev)
+    for refused in (watcher.start, watcher.sweep):
+        with pytest.raises(RuntimeError, match="asyncio"):
+            refused()
+    assert not watcher.active
+    with pyev.Loop(EMBEDDABLE) as other, event_loop.ev.embed(other) as embedded:
+        assert embedded.active
+    event_loop.close()
+
+
 @pytest.mark.parametrize("wrong", [None, 1, "loop"])
 def test_something_that_is_no_loop(loop, other, wrong):
     with pytest.raises(TypeError, match=r"[Ll]oop"):

@@ -111,6 +111,22 @@ def test_arguments_of_a_wrong_type(arguments):
         pyev.Loop(**arguments)
 
 
+def test_a_backend_that_is_missing_leaves_another_to_try():
+    class Fallback(pyev.Loop):
+        def __init__(self):
+            for flags in (pyev.EVBACKEND_PORT, 1 << 30):
+                with pytest.raises(pyev.Error, match=r"flags|backends"):
+                    super().__init__(flags)
+            super().__init__()
+
+    with Fallback() as loop:
+        loop.start(pyev.EVRUN_NOWAIT)
+        with pytest.raises(pyev.Error, match="initialised already"):
+            pyev.Loop.__init__(loop)
+    with pytest.raises(pyev.Error, match="initialised already"):
+        pyev.Loop.__init__(loop)
+
+
 def test_too_many_arguments():
     with pytest.raises(TypeError):
         pyev.Loop(0, None, None, 0.0, 0.0, False, None)
@@ -513,6 +529,21 @@ def test_unref_below_zero(loop, turn):
 # verify
 
 
+def test_verify_between_a_stop_and_its_ref(loop):
+    watchers = [loop.prepare(print) for _ in range(3)]
+    for watcher in watchers:
+        watcher.start()
+        loop.unref()
+    for watcher in watchers:
+        watcher.stop()
+    loop.verify()
+    for _ in watchers:
+        loop.ref()
+    loop.verify()
+    with pytest.raises(pyev.Error, match="unref"):
+        loop.unref()
+
+
 @pytest.mark.every_backend
 def test_verify_with_one_watcher_of_each_kind(loop, new_kind, calls):
     kinds = [
@@ -571,8 +602,11 @@ def test_debug_takes_any_truth_value(loop):
         def __bool__(self):
             raise LookupError("undecided")
 
-    with pytest.raises(LookupError):
-        loop.debug = Undecided()
+    for value in (True, False):
+        loop.debug = value
+        with pytest.raises(LookupError):
+            loop.debug = Undecided()
+        assert loop.debug is value
 
 
 @pytest.mark.parametrize("name", ["io_interval", "timeout_interval"])
@@ -639,6 +673,63 @@ def test_io_interval_is_no_longer_than_the_timeout_of_a_once(loop, pair, calls):
         loop.start()
     assert time.monotonic() - begun[0] < 1.0
     assert len(calls) == 2
+
+
+LONG = 1000.0
+
+
+@pytest.fixture
+def long_interval(loop, pair):
+    """The loop has polled, and would not do so again for a long time."""
+    loop.io_interval = LONG
+    with loop.io(pair[0], pyev.EV_READ, print):
+        loop.start(pyev.EVRUN_NOWAIT)
+        yield
+
+
+@pytest.mark.usefixtures("long_interval")
+def test_io_interval_is_not_slept_by_who_was_stopped(loop, calls):
+    def callback(watcher, revents):
+        calls(watcher, revents)
+        loop.stop()
+
+    with loop.prepare(callback):
+        assert loop.start() is True
+    assert len(calls) == 1
+
+
+def test_io_interval_is_not_slept_when_nothing_keeps_the_loop(loop, pair):
+    loop.io_interval = LONG
+    with loop.io(pair[0], pyev.EV_READ, print, keepalive=False):
+        assert loop.start(pyev.EVRUN_NOWAIT) is False
+        assert loop.start() is False
+
+
+@pytest.mark.usefixtures("long_interval")
+@pytest.mark.parametrize("by", [signal.raise_signal, pyev.feed_signal])
+def test_io_interval_ends_with_a_signal_in_a_callback(loop, calls, by):
+    def stop(watcher, revents):
+        calls(watcher, revents)
+        loop.stop()
+
+    for _ in range(2):
+        with (
+            loop.signal(signal.SIGUSR1, stop),
+            loop.timer(0.0, 0.0, lambda *args: by(signal.SIGUSR1)),
+        ):
+            loop.start()
+    assert calls.revents == [pyev.EV_SIGNAL, pyev.EV_SIGNAL]
+
+
+@pytest.mark.usefixtures("long_interval")
+def test_io_interval_is_no_longer_than_the_interval_of_a_stat(new_loop, pair, tmp_path):
+    loop = new_loop(pyev.EVFLAG_NOINOTIFY, io_interval=LONG)
+    path = tmp_path / "file"
+    keep = loop.io(pair[0], pyev.EV_READ, print)
+    with loop.stat(path, 0.1, lambda *args: loop.stop()), keep:
+        loop.start(pyev.EVRUN_NOWAIT)
+        path.touch()
+        loop.start()
 
 
 def test_timeout_interval_collects_timers(loop, calls):
@@ -714,6 +805,20 @@ def test_callback_that_leaves_a_timer_pending(loop, calls):
         loop.callback = None
         assert loop.start(pyev.EVRUN_NOWAIT) is True
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("fd", [False, True])
+@pytest.mark.parametrize("keepalive", [False, True])
+def test_callback_that_leaves_a_once_pending(loop, pair, calls, fd, keepalive):
+    loop.callback = lambda loop: None
+    once = loop.once(pair[0] if fd else None, pyev.EV_READ, 0.0, calls, keepalive=keepalive)
+    with loop.timer(1000.0, 0.0, calls):
+        assert loop.start(pyev.EVRUN_NOWAIT) is True
+        assert loop.pending
+        loop.callback = None
+        assert loop.start(pyev.EVRUN_NOWAIT) is True
+    assert calls == [(once, pyev.EV_TIMER)]
+    assert loop.start(pyev.EVRUN_NOWAIT) is False
 
 
 def test_callback_is_called_only_when_there_is_something_to_invoke(loop, turn):

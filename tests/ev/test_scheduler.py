@@ -217,6 +217,28 @@ def test_bad_at_start(loop, turn, calls, unraisable, scheduler, error):
     loop.verify()
 
 
+@pytest.mark.parametrize("keepalive", [True, False])
+def test_bad_at_start_though_it_has_started_itself(loop, turn, unraisable, keepalive):
+    def scheduler(watcher, now):
+        if watcher.active:
+            return now
+        if asked:
+            return now + 100.0
+        asked.append(now)
+        watcher.start()
+        raise LookupError("and yet it runs")
+
+    asked = []
+    watcher = loop.scheduler(scheduler, print, keepalive=keepalive)
+    watcher.start()
+    assert not watcher.active
+    assert [type(report.exc_value) for report in unraisable] == [LookupError]
+    loop.verify()
+    with pytest.raises(pyev.Error, match="unref"):
+        loop.unref()
+    assert turn() is False
+
+
 @each_bad
 def test_bad_at_start_in_debug(loop, calls, unraisable, scheduler, error):
     loop.debug = True

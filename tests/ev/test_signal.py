@@ -227,6 +227,35 @@ def test_sigint_raises_keyboard_interrupt_afterwards(loop, calls):
 # One signal, one loop
 
 
+@pytest.mark.parametrize("blocked", [False, True])
+def test_stopping_it_in_another_thread_leaves_that_ones_mask(loop, calls, blocked):
+    def in_thread(body):
+        thread = threading.Thread(target=body)
+        thread.start()
+        thread.join()
+
+    def stop():
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK if blocked else signal.SIG_UNBLOCK, [signal.SIGUSR1]
+        )
+        watcher.stop()
+        masks.append(signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+    def start():
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK if blocked else signal.SIG_BLOCK, [signal.SIGUSR1]
+        )
+        watcher.start()
+        stopper = threading.Thread(target=stop)  # which has this one's mask
+        stopper.start()
+        stopper.join()
+
+    masks = []
+    watcher = loop.signal(signal.SIGUSR1, calls)
+    in_thread(start)
+    assert masks == [blocked]
+
+
 def test_a_second_loop_is_refused(loop, new_loop, calls):
     other = new_loop()
     watcher = other.signal(signal.SIGUSR1, calls)

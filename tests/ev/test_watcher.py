@@ -75,6 +75,17 @@ def test_an_unknown_argument(loop, kind):
         kind.new(loop, print, nonsense=1)
 
 
+@pytest.mark.parametrize("name", [1, 1.5, b"loop", None, (1, 2)])
+def test_a_keyword_that_is_no_string(loop, kind, name):
+    class Mine(kind.cls):
+        pass
+
+    with pytest.raises(TypeError, match="keywords must be strings"):
+        Mine(**{name: loop})
+    with pytest.raises(TypeError, match="keywords must be strings"):
+        kind.new(loop, print).__init__(**{name: loop})
+
+
 @pytest.mark.parametrize("wrong", [None, 1, "loop", object(), pyev.Loop])
 def test_a_loop_that_is_none(kind, wrong):
     with pytest.raises(TypeError, match=r"[Ll]oop"):
@@ -100,7 +111,7 @@ def test_a_priority_of_a_wrong_type(loop, kind):
     for wrong in ("high", None, 1.0):
         with pytest.raises(TypeError):
             kind.new(loop, print, None, wrong)
-    for wrong in (2**31, -(2**31) - 1, 2**80):
+    for wrong in (2**31, -(2**31) - 1, 2**80, 10**5000):
         with pytest.raises(OverflowError):
             kind.new(loop, print, None, wrong)
 
