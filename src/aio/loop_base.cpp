@@ -395,6 +395,7 @@ bool LoopBase::run_callback(PyObject* handle) {
 }
 
 bool LoopBase::report_handle(PyObject* handle, PyObject* error) {
+    py::Handling handling(error);
     return static_cast<bool>(
         Ref::steal(PyObject_CallMethod(object(), "_report_handle", "OO", handle, error)));
 }
@@ -562,6 +563,7 @@ Ref LoopBase::close() {
 void LoopBase::report(Driver* driver, PyObject* source) {
     auto* self = static_cast<LoopBase*>(driver);
     Ref error = Ref::steal(py::take_raised());
+    py::Handling handling(error.get());
     Ref done = Ref::steal(
         PyObject_CallMethod(self->object(), "_report_watcher", "OO", source, error.get()));
     if (!done) self->loop()->fail();

@@ -151,6 +151,7 @@ static PyObject* accept_connections(PyObject* module, PyObject* const* values, P
             // Lack of descriptors or memory passes; anything else is the reader's to report.
             if (number != EMFILE && number != ENFILE && number != ENOBUFS && number != ENOMEM)
                 return py::put_raised(error.release()), nullptr;
+            py::Handling handling(error.get());
             return py::call_method(loop->object(), state.name(Name::_accept_failed), error.get(),
                                    factory, socket, server, values[4], values[5])
                 .release();
@@ -162,6 +163,7 @@ static PyObject* accept_connections(PyObject* module, PyObject* const* values, P
         ::close(connection);
         if (py::ends_program()) return nullptr;
         Ref error = Ref::steal(py::take_raised());
+        py::Handling handling(error.get());
         if (!py::call_method(loop->object(), state.name(Name::_welcome_failed), error.get()))
             return nullptr;
     }

@@ -332,6 +332,7 @@ bool SslTransport::handshake_failed() {
 // A server tells which connection it could not welcome, in debug mode, once.
 bool SslTransport::refuse(PyObject* error) {
     bool told = !std::exchange(accepted_, false) || !loop()->debug();
+    py::Handling handling(error);
     return told || py::call_method(loop_.get(), name(Name::_welcome_failed), error);
 }
 

@@ -65,6 +65,7 @@ bool State::report(PyObject* loop, PyObject* transport, PyObject* protocol, cons
                    bool fatal) const {
     if (py::ends_program()) return false;
     Ref error = Ref::steal(py::take_raised());
+    py::Handling handling(error.get());
     Ref text = Ref::steal(PyUnicode_FromString(message));
     return text && py::call_method(loop, name(Name::_transport_failed), transport,
                                    protocol ? protocol : Py_None, error.get(), text.get(),

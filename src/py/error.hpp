@@ -46,4 +46,19 @@ class ErrorGuard {
     Ref saved_;
 };
 
+// While it lives an exception is being handled, as in an `except` block: sys.exc_info() tells of
+// it, and what is raised has it as its context.
+class Handling {
+ public:
+    explicit Handling(PyObject* error)
+        : outer_(Ref::borrow(PyThreadState_Get()->exc_info->exc_value)) {
+        PyErr_SetHandledException(error);
+    }
+    Handling(const Handling&) = delete;
+    ~Handling() { PyErr_SetHandledException(outer_.get()); }
+
+ private:
+    Ref outer_;  // in this very frame: PyErr_GetHandledException() looks further
+};
+
 }  // namespace pyev::py

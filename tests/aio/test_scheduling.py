@@ -150,6 +150,44 @@ def test_exception_handler_that_raises(aloop, spin, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("name", ["call_soon", "call_soon_threadsafe", "call_later"])
+def test_exception_handler_finds_the_exception_being_handled(aloop, spin, caplog, name):
+    """As in an `except` block, for logging.exception(), and as the context of what it raises."""
+
+    def handler(loop, context):
+        found.append((sys.exc_info()[1], context["exception"]))
+        raise RuntimeError("the handler")
+
+    def fail():
+        try:
+            raise KeyError("inner")
+        finally:
+            raise ZeroDivisionError
+
+    def run():
+        getattr(aloop, name)(*(0,) * (name == "call_later"), fail)
+        spin(aloop)
+        outside.append(sys.exc_info()[1])
+        yield
+        outside.append(sys.exc_info()[1])
+
+    found, outside = [], []
+    aloop.set_exception_handler(handler)
+    steps = run()
+    try:
+        raise LookupError("outer")
+    except LookupError as error:
+        outer = error
+        next(steps)
+    list(steps)
+    ((handled, told),) = found
+    assert handled is told
+    assert repr(told.__context__) == "KeyError('inner')"
+    assert outside == [outer, None]
+    (record,) = caplog.records
+    assert record.exc_info[1].__context__ is told
+
+
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
 def test_what_leaves_the_loop(aloop, spin, errors, leaving):
     seen = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 
 import pytest
 
@@ -94,3 +95,29 @@ def test_another_get_extra_info(aloop, monkeypatch):
     monkeypatch.undo()
     finish(aloop, transport)
     there.close()
+
+
+@pytest.mark.parametrize("name", ["connection_made", "data_received", "connection_lost"])
+def test_exception_handler_finds_the_exception_being_handled(aloop, name):
+    def fail(*args):
+        raise ZeroDivisionError
+
+    async def main():
+        here, there = socket.socketpair()
+        protocol = type("Failing", (asyncio.Protocol,), {name: fail})
+        with there:
+            transport, _ = await aloop.create_connection(protocol, sock=here)
+            there.send(b"words")
+            if name != "data_received":
+                transport.abort()
+            await told
+
+    told = aloop.create_future()
+    aloop.set_exception_handler(
+        lambda loop, context: told.set_result((sys.exc_info()[1], context["exception"]))
+    )
+    aloop.run_until_complete(main())
+    handled, error = told.result()
+    assert isinstance(error, ZeroDivisionError)
+    assert handled is error
+    aloop.run_until_complete(asyncio.sleep(0))
