@@ -84,6 +84,15 @@ class _Selector(selectors.BaseSelector):
         raise NotImplementedError("pyev's event loop polls by itself")
 
 
+class _SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined]
+    """asyncio's, but that it signals no stranger who has got the number of a child that is gone."""
+
+    def send_signal(self, signal: int) -> None:
+        # Newer Pythons ask nobody whether the number is still the child's, as Popen does.
+        if self._proc is None or self._proc.returncode is None:
+            super().send_signal(signal)
+
+
 class EventLoop(_core.LoopBase, SelectorEventLoop):
     """An asyncio event loop on libev, open to every watcher through its `ev`.
 
@@ -603,7 +612,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         **options: Any,
     ) -> Any:
         waiter = self.create_future()
-        transport = unix_events._UnixSubprocessTransport(
+        transport = _SubprocessTransport(
             self,
             protocol,
             args,

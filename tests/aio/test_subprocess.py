@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from subprocess import PIPE
 
 import pytest
 
@@ -187,7 +188,7 @@ def test_sigchld_is_ignored(aloop, warned):
 
 def test_gone_before_it_can_be_watched(ours, warned, monkeypatch):
     """SIGCHLD is ignored, and the process has ended before the loop knows of it."""
-    make = asyncio.unix_events._UnixSubprocessTransport
+    make = pyev._eventloop._SubprocessTransport
 
     def make_and_wait(*args, **options):
         transport = make(*args, **options)
@@ -195,7 +196,7 @@ def test_gone_before_it_can_be_watched(ours, warned, monkeypatch):
             os.waitpid(transport.get_pid(), 0)
         return transport
 
-    monkeypatch.setattr(asyncio.unix_events, "_UnixSubprocessTransport", make_and_wait)
+    monkeypatch.setattr(pyev._eventloop, "_SubprocessTransport", make_and_wait)
     previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         assert ours.run_until_complete(code_of("exit 3")) == 255
@@ -229,19 +230,31 @@ def test_popen_has_taken_the_status(ours, warned):
     assert warned() == []
 
 
-def test_never_signals_a_stranger(ours, monkeypatch):
+@pytest.mark.parametrize("method", ["send_signal", "terminate", "kill"])
+@pytest.mark.parametrize("by", ["popen", "number"])
+def test_never_signals_a_stranger(ours, monkeypatch, by, method):
     """Once the status is taken, the number may be another process's."""
+    transports = asyncio.base_subprocess.BaseSubprocessTransport
+
+    def send_by_number(self, signum):
+        self._check_proc()
+        os.kill(self._proc.pid, signum)
+
+    if by == "number":  # as newer Pythons do
+        monkeypatch.setattr(transports, "send_signal", send_by_number)
+        monkeypatch.setattr(transports, "terminate", lambda self: self.send_signal(15))
+        monkeypatch.setattr(transports, "kill", lambda self: self.send_signal(9))
     signalled = []
 
     async def main():
-        process = await shell("exit 3")
-        popen = process._transport.get_extra_info("subprocess")
-        while popen.returncode is None:
+        # A process of its own has the pipes for longer, so asyncio is not done with it.
+        process = await shell("{ cat <&3 & } 3<&0; exit 3", stdin=PIPE, stdout=PIPE)
+        while process.returncode is None:
             await asyncio.sleep(0.001)
-        monkeypatch.setattr(os, "kill", lambda *args: signalled.append(args))
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        await process.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "kill", lambda *args: signalled.append(args))
+            getattr(process, method)(*(signal.SIGTERM,) * (method == "send_signal"))
+        await process.communicate(b"")
 
     ours.run_until_complete(main())
     assert signalled == []
