@@ -696,6 +696,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         watcher = self._signal_watchers.get(sig)
         if watcher is not None and watcher.active:
             watcher.data = handle  # a signal that has come is still the former's, as on asyncio
+            # What was installed over it meanwhile is not.
+            if sig in self._handlers_before and signal.getsignal(sig) is not _feed:
+                self._exchange_handler(sig, _feed)
             return
         self._forget_signal(sig)  # a loop of the child process may have taken it from its parent's
         try:

@@ -35,6 +35,25 @@ def test_replaced(aloop):
     assert aloop.remove_signal_handler(signal.SIGUSR1)
 
 
+@pytest.mark.parametrize("other", [signal.SIG_IGN, signal.SIG_DFL, "handler"])
+def test_replaced_when_another_handler_is_over_it(aloop, other, spin):
+    """add_signal_handler() takes the signal back."""
+    seen = []
+    aloop.add_signal_handler(signal.SIGUSR1, seen.append, "before")
+    before = signal.signal(
+        signal.SIGUSR1, (lambda *args: seen.append("other")) if other == "handler" else other
+    )
+    aloop.add_signal_handler(signal.SIGUSR1, seen.append, "after")
+    assert signal.getsignal(signal.SIGUSR1) is before
+    for _ in range(2):
+        signal.raise_signal(signal.SIGUSR1)
+        spin(aloop)
+        spin(aloop)
+    assert seen == ["after", "after"]
+    assert aloop.remove_signal_handler(signal.SIGUSR1)
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
 def test_replaced_when_the_signal_has_come(aloop, pair):
     """One of the two hears of it, whichever."""
     seen = []
