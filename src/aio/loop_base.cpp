@@ -318,13 +318,17 @@ bool LoopBase::push_event(Runnable* runnable, unsigned what) {
 }
 
 // A handle is to run; an operation wakes whoever waits for it.
-void LoopBase::push_event(PyObject* object) {
+bool LoopBase::push_event(PyObject* object) {
+    bool wanted = true;
     if (polling_) ready_.begin_event();
     if (Py_IS_TYPE(object, reinterpret_cast<PyTypeObject*>(sockets().operation.get())))
         py::value_of<Operation>(object)->wake();
-    else if (!handles().cancelled(object) && !ready_.push(object))
+    else if (handles().cancelled(object))
+        wanted = false;
+    else if (!ready_.push(object))
         PyErr_WriteUnraisable(this->object());
     ready_.end_event();
+    return wanted;
 }
 
 // Tasks.

@@ -92,7 +92,8 @@ void Readers::ready(struct ev_loop*, ev_io* io, int revents) {
     if (!direction->handle) return;
     LoopBase* owner = direction->readers->owner_;
     if (direction->sends) owner->poll_next();
-    owner->push_event(direction->handle);
+    if (owner->push_event(direction->handle)) return;
+    Ref gone = direction->readers->take(io->fd, io->events);
 }
 
 // Asyncio's own loop goes on watching, and so do we; an operation knows its socket.

@@ -55,6 +55,17 @@ def test_both_directions(aloop, pair):
     assert aloop.remove_reader(a)
 
 
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_cancelled(aloop, pair, spin, direction):
+    """What the handle stood for is watched no more, or the loop would never rest."""
+    a, b = pair
+    handle = getattr(aloop, f"_add_{direction}")(a, pytest.fail)
+    handle.cancel()
+    b.send(b"x")
+    spin(aloop)
+    assert getattr(aloop, f"remove_{direction}")(a) is False
+
+
 def test_level_triggered(aloop, pair):
     a, b = pair
     seen = []
