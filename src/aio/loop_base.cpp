@@ -74,12 +74,23 @@ bool LoopBase::init(py::Args args) {
 
 // Of its class: that may have a clock of its own.
 bool LoopBase::find_clock() {
-    Ref own = Ref::steal(PyObject_GetAttrString(state_->loop_base.get(), "time"));
-    Ref used =
-        Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object())), "time"));
-    if (!own || !used) return false;
-    own_clock_ = own.get() == used.get();
+    auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object()));
+    bool same = true;
+    for (const char* name : {"time", "call_at"}) {
+        Ref own = Ref::steal(PyObject_GetAttrString(state_->loop_base.get(), name));
+        Ref used = Ref::steal(PyObject_GetAttrString(type, name));
+        if (!own || !used) return false;
+        same = same && own.get() == used.get();
+    }
+    own_clock_ = same;
     return true;
+}
+
+// Whether somebody has set an attribute on this very object, not on its class.
+static bool has_own(PyObject* object, const char* name) {
+    Ref attributes = Ref::steal(PyObject_GenericGetDict(object, nullptr));
+    if (!attributes) return PyErr_Clear(), false;
+    return PyDict_GetItemString(attributes.get(), name) != nullptr;
 }
 
 bool LoopBase::alive() {
@@ -91,7 +102,8 @@ Ref LoopBase::repr() {
     return Ref::steal(PyUnicode_FromFormat("<%s at %p>", Py_TYPE(object())->tp_name, object()));
 }
 
-// Whoever sets `time` on a loop (tests do) moves its timers. The others are asyncio's own.
+// Whoever sets `time` on a loop (tests do) moves its timers, and a `call_at` hears of them all. The
+// others are asyncio's own.
 int LoopBase::set_attribute(PyObject* self, PyObject* name, PyObject* value) {
     if (PyObject_GenericSetAttr(self, name, value) < 0) return -1;
     auto* loop = py::value_of<LoopBase>(self);
@@ -99,9 +111,10 @@ int LoopBase::set_attribute(PyObject* self, PyObject* name, PyObject* value) {
         return PyUnicode_GET_LENGTH(name) == static_cast<Py_ssize_t>(known.size()) &&
                PyUnicode_CompareWithASCIIString(name, known.data()) == 0;
     };
-    if (is("time")) {
+    if (is("time") || is("call_at")) {
         loop->own_clock_ = false;
-        if (!value && loop->state_ && !loop->find_clock()) return -1;
+        bool left = value || has_own(self, "time") || has_own(self, "call_at");
+        if (!left && loop->state_ && !loop->find_clock()) return -1;
     }
     if (is("_task_factory")) loop->task_factory_ = value != Py_None;
     if (is("_thread_id")) loop->has_thread_ = value && value != Py_None;
@@ -279,6 +292,21 @@ Ref LoopBase::schedule(PyObject* when, double time, Call& call) {
     return handle;
 }
 
+// As asyncio's call_later() does.
+static Ref call_at_by_name(PyObject* loop, double when, PyObject* callback, Values values,
+                           PyObject* context) {
+    Ref method = Ref::steal(PyObject_GetAttrString(loop, "call_at"));
+    Ref time = Ref::steal(PyFloat_FromDouble(when)), names;
+    Ref args = Ref::steal(PyTuple_New(2 + values.count));
+    if (context) names = Ref::steal(Py_BuildValue("{sO}", "context", context));
+    if (!method || !time || !args || (context && !names)) return {};
+    PyTuple_SET_ITEM(args.get(), 0, time.release());
+    PyTuple_SET_ITEM(args.get(), 1, Py_NewRef(callback));
+    for (Py_ssize_t i = 0; i < values.count; ++i)
+        PyTuple_SET_ITEM(args.get(), 2 + i, Py_NewRef(values.items[i]));
+    return Ref::steal(PyObject_Call(method.get(), args.get(), names.get()));
+}
+
 Ref LoopBase::call_later(py::Args args) {
     Call call;
     double delay, start;
@@ -286,6 +314,8 @@ Ref LoopBase::call_later(py::Args args) {
     if (call.first == Py_None) return py::raise(PyExc_TypeError, "delay must not be None");
     if (!py::to_double(call.first, delay) || !check("call_at", call.callback, true) || !now(start))
         return {};
+    if (!own_clock_)
+        return call_at_by_name(object(), start + delay, call.callback, call.values, call.context);
     return schedule(nullptr, start + delay, call);
 }
 

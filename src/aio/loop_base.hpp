@@ -220,7 +220,7 @@ class LoopBase : private ev::Driver {
     py::Atomic<bool> stopping_ = false;
     py::Atomic<bool> running_ = false;
     py::Atomic<bool> has_thread_ = false;  // `_thread_id` is set
-    bool own_clock_ = true;                // nobody has put another `time` in place
+    bool own_clock_ = true;                // nobody has put another `time` or `call_at` in place
     bool task_factory_ = false;            // somebody has set one
     bool poll_ = false;                    // the next turn polls
     bool polling_ = false;                 // or calling watchers

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import gc
 import math
 import sys
@@ -362,3 +364,33 @@ def test_cancelled_by_one_that_is_due_with_it(aloop, spin):
         aloop.call_at(1.5, lambda handles=handles: [one.cancel() for one in handles])
         spin(aloop)
     assert seen == [1, 4, 300]
+
+
+@pytest.mark.parametrize("where", ["class", "object"])
+def test_call_later_goes_through_another_call_at(aloop, where):
+    """As all of asyncio's timers do, asyncio.sleep()'s too."""
+    seen = []
+    base = type(aloop)
+
+    def call_at(self, when, *args, **keywords):
+        seen.append(when)
+        return base.call_at(self, when, *args, **keywords)
+
+    with contextlib.closing(type("Own", (base,), {"call_at": call_at})()) as own:
+        loop = own if where == "class" else aloop
+        if where == "object":
+            loop.call_at = functools.partial(call_at, loop)
+        loop.time = lambda: 100.0
+        context = contextvars.copy_context()
+        handle = loop.call_later(5, print, 1, 2, context=context)
+        assert seen == [105.0]
+        assert handle.when() == 105.0
+        assert handle._args == (1, 2)
+        assert handle._context is context
+        if where == "object":
+            del loop.call_at
+            assert loop.call_later(5, print).when() == 105.0
+            assert seen == [105.0]
+        del loop.time
+        loop.call_later(5, print)
+        assert len(seen) == (2 if where == "class" else 1)
