@@ -102,10 +102,11 @@ def _factory(connected: _Connected | None, limit: int) -> Callable[[], StreamRea
 
     def welcome(reader: Any, writer: Any) -> Any:
         writer.__class__ = StreamWriter  # the protocol has made one of asyncio's
-        return connected(reader, writer) if connected else None
+        return connected(reader, writer) if connected is not None else None
 
     def factory() -> StreamReaderProtocol:
         reader = StreamReader(limit=limit, loop=loop)
-        return StreamReaderProtocol(reader, welcome if connected else None, loop=loop)
+        callback = welcome if connected is not None else None
+        return StreamReaderProtocol(reader, callback, loop=loop)
 
     return factory

@@ -649,6 +649,20 @@ async def test_a_server_callback_that_fails(net: Net, streams: Any) -> None:
     net.reported(LookupError)
 
 
+async def test_a_server_callback_that_is_not_true(net: Net, streams: Any) -> None:
+    class Welcome(list[Any]):
+        def __call__(self, reader: Any, writer: Any) -> None:
+            writer.close()
+
+    server = await streams.start_server(Welcome(), "127.0.0.1", 0)
+    reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_the_end_of_a_connection_by_reset(net: Net, streams: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         reader, writer = await streams.open_connection(*listener.getsockname())
