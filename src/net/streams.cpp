@@ -247,7 +247,8 @@ Served Streams::feed_reader(PyObject* object, const char* data, size_t size) {
 }
 
 Served Streams::feed(PyObject* object, const char* data, size_t size) {
-    if (!protocol.untouched()) return Served::kUnusual;
+    // It may have been given another class since.
+    if (!feeds(object) || !protocol.untouched()) return Served::kUnusual;
     Attributes attributes(*this, object);
     if (!attributes || attributes.get(Attribute::data_received)) return Served::kUnusual;
     py::Found weak = attributes.get(Attribute::_stream_reader_wr);

@@ -453,6 +453,19 @@ async def test_a_reader_or_protocol_with_another_method_is_fed_through_it(
     await writer.wait_closed()
 
 
+async def test_a_protocol_that_is_given_another_class(net: Net, streams: Any) -> None:
+    class Own(asyncio.StreamReaderProtocol):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data.upper())
+
+    reader, writer, peer = await connection(net, streams)
+    writer.transport.get_protocol().__class__ = Own
+    await peer.send(b"line\n")
+    assert await reader.readline() == b"LINE\n"
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_buffer_that_is_looked_at(reader: Any) -> None:
     reader.feed_data(b"bytes\n")
     with memoryview(reader._buffer), pytest.raises(BufferError):
