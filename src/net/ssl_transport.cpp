@@ -204,7 +204,7 @@ Ref SslTransport::connection_lost(PyObject* error) {
         told_ = Told::kLost;
         if (error != Py_None) reason_ = Ref::borrow(error);
         if (!loop()->push(this, kLost)) return {};
-    } else {
+    } else if (told_ == Told::kNothing) {
         protocol_ = Ref();
     }
     Ref reason = Ref::borrow(error == Py_None ? nullptr : error);

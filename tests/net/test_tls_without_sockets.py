@@ -248,3 +248,14 @@ async def test_garbage_in_the_middle(net: Net, version):
         "DECRYPTION FAILED OR BAD RECORD MAC",
         "RECORD LAYER FAILURE",  # since OpenSSL 3.2
     )
+
+
+async def test_an_end_that_is_told_twice(net: Net, version):
+    conversation = Conversation(net, version)
+    server, client = await conversation.start()
+    for wire in conversation.wires:
+        wire.closed = True
+        wire.protocol.connection_lost(ConnectionResetError("once"))
+        wire.protocol.connection_lost(None)
+    for protocol in (server, client):
+        assert str(await protocol.lost()) == "once"
