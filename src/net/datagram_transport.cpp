@@ -297,7 +297,7 @@ data: bytes, bytearray or memoryview; what has to wait is copied. addr: where to
 module has it; None for where the socket is connected to. Errors of the network go to the
 protocol's error_received(). Raises TypeError for other data, ValueError for another address than
 remote_addr. asyncio: DatagramTransport.sendto.)"),
-    py::onearg<&DatagramTransport::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
+    py::fast<&DatagramTransport::set_protocol>("set_protocol", R"(set_protocol($self, protocol)
 --
 
 Hand the endpoint over to another protocol. asyncio: BaseTransport.set_protocol.)"),

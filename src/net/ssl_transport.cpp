@@ -101,7 +101,10 @@ bool SslTransport::learn(PyObject* protocol) {
     return true;
 }
 
-Ref SslTransport::set_protocol(PyObject* protocol) { return learn(protocol) ? Ref::none() : Ref(); }
+Ref SslTransport::set_protocol(py::Args args) {
+    PyObject* protocol = py::bind_one("set_protocol", "protocol", args);
+    return protocol && learn(protocol) ? Ref::none() : Ref();
+}
 
 void SslTransport::stop_for_clear() {
     delete std::exchange(engine_, nullptr);
@@ -485,14 +488,18 @@ bool SslTransport::read_on() {
 
 // Writing.
 
-Ref SslTransport::write(PyObject* data) {
+Ref SslTransport::write(py::Args args) {
+    PyObject* data = py::bind_one("write", "data", args);
+    if (!data) return {};
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))
         return py::raise(PyExc_TypeError, "data: expecting a bytes-like instance, got %.200s",
                          Py_TYPE(data)->tp_name);
     return append(data) && appended() ? Ref::none() : Ref();
 }
 
-Ref SslTransport::writelines(PyObject* list) {
+Ref SslTransport::writelines(py::Args args) {
+    PyObject* list = py::bind_one("writelines", "list_of_data", args);
+    if (!list) return {};
     Ref pieces = Ref::steal(PySequence_Fast(list, "writelines() takes an iterable of bytes"));
     if (!pieces) return {};
     // All or none: what cannot be sent is found before anything is.
@@ -817,7 +824,7 @@ What is known of the connection: after the handshake "peercert", "cipher", "comp
 it. After eof_received() False means that the connection just broke off, perhaps by an attacker.
 
 asyncio: BaseTransport.get_extra_info.)"),
-    py::onearg<&SslTransport::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
+    py::fast<&SslTransport::set_protocol>("set_protocol", R"(set_protocol($self, protocol)
 --
 
 Hand the connection over to another protocol. asyncio: BaseTransport.set_protocol.)"),
@@ -850,14 +857,14 @@ Let nothing more come in. asyncio: ReadTransport.pause_reading.)"),
 --
 
 Let it come in again, from the next turn on. asyncio: ReadTransport.resume_reading.)"),
-    py::onearg<&SslTransport::write>("write", R"(write($self, data, /)
+    py::fast<&SslTransport::write>("write", R"(write($self, data)
 --
 
 Send bytes: encrypted at the end of this turn of the loop, with whatever else is written in it.
 
 data: bytes, bytearray or memoryview; what can change is copied. Raises TypeError for anything else.
 asyncio: WriteTransport.write.)"),
-    py::onearg<&SslTransport::writelines>("writelines", R"(writelines($self, list_of_data, /)
+    py::fast<&SslTransport::writelines>("writelines", R"(writelines($self, list_of_data)
 --
 
 Send each of an iterable of bytes. asyncio: WriteTransport.writelines.)"),

@@ -81,7 +81,7 @@ class SslTransport : public aio::Runnable, public Sink {
 
     // A transport's methods.
     py::Ref get_extra_info(py::Args args);
-    py::Ref set_protocol(PyObject* protocol);
+    py::Ref set_protocol(py::Args args);
     py::Ref get_protocol() { return protocol_ ? protocol_ : py::Ref::none(); }
     py::Ref is_closing();
     py::Ref close();
@@ -96,8 +96,8 @@ class SslTransport : public aio::Runnable, public Sink {
     py::Ref set_read_buffer_limits(py::Args args);
     py::Ref get_read_buffer_limits();
     py::Ref get_read_buffer_size();
-    py::Ref write(PyObject* data);
-    py::Ref writelines(PyObject* list);
+    py::Ref write(py::Args args);
+    py::Ref writelines(py::Args args);
     py::Ref write_eof();
     py::Ref can_write_eof() { return py::Ref::borrow(Py_False); }
     py::Ref get_loop() { return loop_ ? loop_ : py::Ref::none(); }

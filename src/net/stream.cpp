@@ -46,9 +46,11 @@ bool Stream::learn(PyObject* protocol) {
     return buffered >= 0;
 }
 
-Ref Stream::set_protocol(PyObject* protocol) {
+Ref Stream::set_protocol(py::Args args) {
+    PyObject* protocol = py::bind_one("set_protocol", "protocol", args);
+    if (!protocol) return {};
     expected_ = 0;
-    return learn(protocol) ? Transport::set_protocol(protocol) : Ref();
+    return learn(protocol) ? Transport::set_protocol(args) : Ref();
 }
 
 // Reading.
@@ -204,7 +206,9 @@ bool Stream::may_write(const char* function) {
     return true;
 }
 
-Ref Stream::write(PyObject* data) {
+Ref Stream::write(py::Args args) {
+    PyObject* data = py::bind_one("write", "data", args);
+    if (!data) return {};
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))
         return py::raise(PyExc_TypeError, "data argument must be a bytes-like object, not '%.200s'",
                          Py_TYPE(data)->tp_name);
@@ -213,7 +217,9 @@ Ref Stream::write(PyObject* data) {
     return appended() ? Ref::none() : Ref();
 }
 
-Ref Stream::writelines(PyObject* list) {
+Ref Stream::writelines(py::Args args) {
+    PyObject* list = py::bind_one("writelines", "list_of_data", args);
+    if (!list) return {};
     if (!may_write("writelines")) return {};
     // asyncio's words for what is wrong are those of what it does with the pieces.
     bool joins = py::kSocketsJoin || device().pipe;
@@ -489,7 +495,7 @@ void Stream::end_empty_waiter(Name method, PyObject* value) {
 Ref Stream::repr() { return describe(queue_.size()); }
 
 PyMethodDef Stream::kMethods[] = {
-    py::onearg<&Stream::set_protocol>("set_protocol", R"(set_protocol($self, protocol, /)
+    py::fast<&Stream::set_protocol>("set_protocol", R"(set_protocol($self, protocol)
 --
 
 Hand the connection over to another protocol. asyncio: BaseTransport.set_protocol.)"),
@@ -501,14 +507,14 @@ Stop reading, send what is written, then close. asyncio: BaseTransport.close.)")
 };
 
 PyMethodDef Stream::kWriteMethods[] = {
-    py::onearg<&Stream::write>("write", R"(write($self, data, /)
+    py::fast<&Stream::write>("write", R"(write($self, data)
 --
 
 Send bytes: at the end of this turn of the loop, with whatever else is written in it.
 
 data: bytes, bytearray or memoryview; what can change is copied. Raises TypeError for anything else,
 RuntimeError after a socket's write_eof(). asyncio: WriteTransport.write.)"),
-    py::onearg<&Stream::writelines>("writelines", R"(writelines($self, list_of_data, /)
+    py::fast<&Stream::writelines>("writelines", R"(writelines($self, list_of_data)
 --
 
 Send each of an iterable of bytes. asyncio: WriteTransport.writelines.)"),

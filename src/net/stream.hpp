@@ -77,12 +77,12 @@ class Stream : public Flow {
     [[nodiscard]] bool put(const char* data, size_t size, bool later);
     size_t unsent_size() const { return queue_.size(); }
 
-    py::Ref write(PyObject* data);
-    py::Ref writelines(PyObject* list);
+    py::Ref write(py::Args args);
+    py::Ref writelines(py::Args args);
     py::Ref write_eof();
     py::Ref can_write_eof() { return py::Ref::borrow(Py_True); }
     py::Ref close();
-    py::Ref set_protocol(PyObject* protocol);
+    py::Ref set_protocol(py::Args args);
     py::Ref set_write_buffer_limits(py::Args args);
     py::Ref get_write_buffer_size();
     py::Ref make_empty_waiter();

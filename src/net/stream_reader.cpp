@@ -63,15 +63,16 @@ static PyObject* read_line(PyObject* self) {
     return StreamCall::make(*streams, self, K).release();
 }
 
-static PyObject* feed_data(PyObject* self, PyObject* data) {
+static PyObject* feed_data(PyObject* self, PyObject* const* values, Py_ssize_t count,
+                           PyObject* names) {
     Streams* streams = Streams::of(self);
     if (!streams) return nullptr;
     Served outcome = Served::kUnusual;
-    if (PyBytes_CheckExact(data) && served(*streams, self))
-        outcome = streams->feed_reader(self, PyBytes_AS_STRING(data),
-                                       static_cast<size_t>(PyBytes_GET_SIZE(data)));
+    if (count == 1 && !names && PyBytes_CheckExact(values[0]) && served(*streams, self))
+        outcome = streams->feed_reader(self, PyBytes_AS_STRING(values[0]),
+                                       static_cast<size_t>(PyBytes_GET_SIZE(values[0])));
     if (outcome == Served::kUnusual)
-        return streams->native_reader.call_super(Streams::kFeedData, self, &data, 1);
+        return streams->native_reader.call_super(Streams::kFeedData, self, values, count, names);
     return outcome == Served::kDone ? Py_NewRef(Py_None) : nullptr;
 }
 
@@ -122,10 +123,10 @@ passed; the data is left then. asyncio: StreamReader.readuntil.)"),
 Read a line, with its b"\n"; what there is when the end comes before, and b"" at the end.
 
 Raises ValueError for a line that is longer than the limit. asyncio: StreamReader.readline.)"),
-    {"feed_data", feed_data, METH_O, R"(feed_data($self, data)
+    method("feed_data", feed_data, METH_FASTCALL | METH_KEYWORDS, R"(feed_data($self, data)
 --
 
-Put bytes into the buffer, and wake whoever waits for them. asyncio: StreamReader.feed_data.)"},
+Put bytes into the buffer, and wake whoever waits for them. asyncio: StreamReader.feed_data.)"),
     {"at_eof", at_eof, METH_NOARGS, R"(at_eof($self)
 --
 

@@ -11,13 +11,13 @@ using py::Ref;
 
 // What the transport returns is not passed on, as asyncio has it.
 template <Attribute Method, Streams::Method Index>
-static PyObject* write(PyObject* self, PyObject* data) {
+static PyObject* write(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* names) {
     Streams* streams = Streams::of(self);
     if (!streams) return nullptr;
-    if (!streams->writer.untouched())
-        return streams->native_writer.call_super(Index, self, &data, 1);
+    if (count != 1 || names || !streams->writer.untouched())
+        return streams->native_writer.call_super(Index, self, values, count, names);
     Ref transport = Ref::steal(PyObject_GetAttr(self, streams->name(Attribute::_transport)));
-    if (!transport || !py::call_method(transport.get(), streams->name(Method), data))
+    if (!transport || !py::call_method(transport.get(), streams->name(Method), values[0]))
         return nullptr;
     Py_RETURN_NONE;
 }
@@ -30,16 +30,22 @@ static PyObject* drain(PyObject* self, PyObject*) {
     return StreamCall::make(*streams, self, StreamCall::Kind::kDrain).release();
 }
 
+template <class F>
+static PyMethodDef method(const char* name, F function, const char* doc) {
+    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)),
+            METH_FASTCALL | METH_KEYWORDS, doc};
+}
+
 static PyMethodDef methods[] = {
-    {"write", write<Attribute::write, Streams::kWrite>, METH_O, R"(write($self, data)
+    method("write", write<Attribute::write, Streams::kWrite>, R"(write($self, data)
 --
 
-Send bytes, as far as they go now; the rest when they can. asyncio: StreamWriter.write.)"},
-    {"writelines", write<Attribute::writelines, Streams::kWritelines>, METH_O,
-     R"(writelines($self, data)
+Send bytes, as far as they go now; the rest when they can. asyncio: StreamWriter.write.)"),
+    method("writelines", write<Attribute::writelines, Streams::kWritelines>,
+           R"(writelines($self, data)
 --
 
-Send an iterable of bytes. asyncio: StreamWriter.writelines.)"},
+Send an iterable of bytes. asyncio: StreamWriter.writelines.)"),
     {"drain", drain, METH_NOARGS, R"(drain($self)
 --
 

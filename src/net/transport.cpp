@@ -365,7 +365,9 @@ void Transport::finalize() {
     if (loop_) leave_server();
 }
 
-Ref Transport::set_protocol(PyObject* protocol) {
+Ref Transport::set_protocol(py::Args args) {
+    PyObject* protocol = py::bind_one("set_protocol", "protocol", args);
+    if (!protocol) return {};
     protocol_ = Ref::borrow(protocol);
     return Ref::none();
 }

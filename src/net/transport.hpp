@@ -76,7 +76,7 @@ class Transport : public aio::Runnable {
     }
 
     py::Ref get_extra();
-    py::Ref set_protocol(PyObject* protocol);
+    py::Ref set_protocol(py::Args args);
     py::Ref get_protocol() { return protocol_ ? protocol_ : py::Ref::none(); }
     py::Ref is_closing() { return py::Ref::borrow(closing_ ? Py_True : Py_False); }
     py::Ref abort();

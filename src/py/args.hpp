@@ -41,6 +41,13 @@ struct Parameters {
     return bind_all(parameters, args, slots);
 }
 
+// The argument of what takes one, by position or by its name. Null: an exception is set.
+[[nodiscard]] inline PyObject* bind_one(const char* function, const char* name, Args args) {
+    if (args.count == 1 && !args.names) return args.values[0];
+    PyObject* slot = nullptr;
+    return bind_all({function, &name, 1, 1, 1}, args, &slot) ? slot : nullptr;
+}
+
 // What `bind` ends with: the first `required` slots must be filled.
 [[nodiscard]] bool require(const Parameters& parameters, PyObject* const* slots);
 

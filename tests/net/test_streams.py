@@ -466,6 +466,21 @@ async def test_a_protocol_that_is_given_another_class(net: Net, streams: Any) ->
     await writer.wait_closed()
 
 
+async def test_arguments_by_name(net: Net, streams: Any) -> None:
+    reader, writer, peer = await connection(net, streams)
+    writer.write(data=b"a")
+    writer.writelines(data=[b"b", b"c"])
+    assert await peer.read(3) == b"abc"
+    reader.feed_data(data=b"line\n")
+    assert await reader.readline() == b"line\n"
+    for call in (writer.write, writer.writelines, reader.feed_data):
+        for wrong in ({}, {"bytes": b""}):
+            with pytest.raises(TypeError):
+                call(**wrong)
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_buffer_that_is_looked_at(reader: Any) -> None:
     reader.feed_data(b"bytes\n")
     with memoryview(reader._buffer), pytest.raises(BufferError):

@@ -137,6 +137,14 @@ async def test_pieces_of_any_size(tls, side, recorder):
     assert protocol.data == data
 
 
+async def test_arguments_by_name(tls, side):
+    protocol, peer = await tls.connect(side)
+    protocol.transport.set_protocol(protocol=protocol)
+    protocol.transport.write(data=b"a")
+    protocol.transport.writelines(list_of_data=[b"b", b"c"])
+    assert await peer.read(3) == b"abc"
+
+
 @pytest.mark.asyncio_fails("keeps what came before it")
 async def test_lines_of_which_one_is_refused(tls, side):
     """None of them is sent, then or later."""

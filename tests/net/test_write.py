@@ -86,6 +86,18 @@ async def test_nothing(connect, net):
     assert await peer.read(1) == b"x"
 
 
+async def test_arguments_by_name(connect):
+    protocol, peer = await connect()
+    protocol.transport.set_protocol(protocol=protocol)
+    protocol.transport.write(data=b"a")
+    protocol.transport.writelines(list_of_data=[b"b", b"c"])
+    assert await peer.read(3) == b"abc"
+    for call in (protocol.transport.write, protocol.transport.writelines):
+        for wrong in ({}, {"bytes": b""}):
+            with pytest.raises(TypeError):
+                call(**wrong)
+
+
 async def test_many_in_one_turn(connect):
     protocol, peer = await connect()
     for number in range(5000):
