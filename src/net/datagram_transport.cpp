@@ -44,11 +44,12 @@ bool DatagramTransport::ready(int revents) {
 
 // The address as Python has it. A sender is often the same as before.
 Ref DatagramTransport::sender(const Address& address) {
-    if (known_ && address == known_address_) return known_;
+    if (known_ && spelled_ && address == known_address_) return known_;
     Ref converted = to_python(address);
     if (converted && address.size) {
         known_ = converted;
         known_address_ = address;
+        spelled_ = true;
     }
     return converted;
 }
@@ -177,6 +178,7 @@ DatagramTransport::Sent DatagramTransport::send(PyObject* data, PyObject* addres
             if (!from_python(address, family_, converted)) return send_by_socket(data, address);
             known_ = Ref::borrow(address);
             known_address_ = converted;
+            spelled_ = family_ == AF_INET;  // IPv6 has several ways to write one down
         }
         to = &known_address_;
     }

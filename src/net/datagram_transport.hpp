@@ -86,6 +86,7 @@ class DatagramTransport : public Flow {
     size_t size_ = 0;  // of the queue, as asyncio counts: bytes, and 8 for each datagram
     int family_ = 0;
     bool connected_ = false;
+    bool spelled_ = false;  // known_ is what Python's sockets would make of known_address_
 };
 
 }  // namespace pyev::net

@@ -67,6 +67,25 @@ async def test_to_and_fro(net, peer):
     assert await net.loop.sock_recvfrom(peer.sock, 100) == (b"answer", name(protocol))
 
 
+async def test_an_address_by_another_name(net):
+    """Whoever answers is told as ever, however the address was written."""
+    sock = net.enter(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+    try:
+        sock.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6")
+    peer, port = net.peer(sock), sock.getsockname()[1]
+    protocol = await endpoint(net, local_addr=("::1", 0))
+    for address in [("::1", port), ("::0001", port, 0), ("0:0:0:0:0:0:0:1", port, 0, 0)]:
+        protocol.received.clear()
+        protocol.transport.sendto(b"question", address)
+        assert await net.loop.sock_recvfrom(peer.sock, 100) == (b"question", name(protocol))
+        for answer in (b"a", b"b"):
+            peer.sock.sendto(answer, name(protocol))
+        await protocol.got(2)
+        assert protocol.received == [(b"a", sock.getsockname()), (b"b", sock.getsockname())]
+
+
 async def test_connected(net, peer):
     protocol = await endpoint(net, remote_addr=peer.sock.getsockname())
     assert protocol.transport.get_extra_info("peername") == peer.sock.getsockname()
