@@ -317,6 +317,13 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             makes_connection,
         )
 
+    def _peer_certificate(self, tls: Any) -> Any:
+        """What getpeercert() would give, of a connection that has failed."""
+        chain = tls._sslobj.get_unverified_chain()
+        if not chain:
+            return None
+        return chain[0].get_info() if tls.context.verify_mode else {}
+
     async def start_tls(
         self,
         transport: Any,

@@ -780,6 +780,14 @@ bool SslTransport::callback_failed(const char* message) {
 
 // What is known of the connection.
 
+// After a fatal error OpenSSL has it that the handshake is not done, and so getpeercert() raises.
+Ref SslTransport::peer_certificate() {
+    Ref found = py::call_method(ssl_object_.get(), name(Name::getpeercert));
+    if (found || !PyErr_ExceptionMatches(PyExc_ValueError)) return found;
+    PyErr_Clear();
+    return py::call_method(loop_.get(), name(Name::_peer_certificate), ssl_object_.get());
+}
+
 Ref SslTransport::get_extra_info(py::Args args) {
     static constexpr const char* names[] = {"name", "default"};
     PyObject* slots[2] = {};
@@ -792,7 +800,7 @@ Ref SslTransport::get_extra_info(py::Args args) {
     if (shaken_) {
         if (is(Name::ssl_object)) return ssl_object_;
         if (is(Name::close_notify)) return Ref::borrow(notified_ ? Py_True : Py_False);
-        if (is(Name::peercert)) return py::call_method(ssl_object_.get(), name(Name::getpeercert));
+        if (is(Name::peercert)) return peer_certificate();
         if (is(Name::cipher)) return py::call_method(ssl_object_.get(), name(Name::cipher));
         if (is(Name::compression))
             return py::call_method(ssl_object_.get(), name(Name::compression));

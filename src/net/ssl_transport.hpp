@@ -184,6 +184,7 @@ class SslTransport : public aio::Runnable, public Sink {
     void send_before_end();
     [[nodiscard]] bool callback_failed(const char* message);
     [[nodiscard]] bool cut(PyObject* error);
+    py::Ref peer_certificate();
 
     TlsEngine* engine_ = nullptr;
     Stream* stream_ = nullptr;  // lower_, when it is one of ours

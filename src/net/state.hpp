@@ -25,7 +25,7 @@ namespace pyev::net {
     X(close) X(cancel) X(call_later) X(is_closing) X(pause_reading) X(resume_reading) \
     X(get_extra_info) X(_force_close) X(_time_out) X(write) \
     X(read) X(unwrap) X(do_handshake) X(wrap_bio) X(_sslobj) X(context) X(sslcontext) \
-    X(ssl_object) X(getpeercert) X(peercert) X(close_notify) X(cipher) X(compression)
+    X(ssl_object) X(getpeercert) X(_peer_certificate) X(peercert) X(close_notify) X(cipher) X(compression)
 
 enum class Name {
 #define PYEV_NAME(name) name,

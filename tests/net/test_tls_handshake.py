@@ -527,6 +527,27 @@ async def test_what_is_known_of_a_connection(tls, side, version):
     assert {name: get(name) for name in SETTLED} == known
 
 
+@pytest.mark.parametrize("peer", ["a server", "nobody knows", "a client", "no certificate"])
+async def test_the_certificate_of_a_connection_that_failed(tls, version, peer):
+    """OpenSSL does not give it any more then."""
+    side = "client" if peer in ("a server", "nobody knows") else "server"
+    context = client_context(version) if side == "client" else server_context(version)
+    theirs = strict(tls.context(side))
+    if peer == "nobody knows":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if peer == "a client":
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority("ours").configure_trust(context)
+        certificate("someone", "ours").configure_cert(theirs)
+    protocol, other = await tls.connect(side, context=context, peer_context=theirs)
+    before = protocol.transport.get_extra_info("peercert")
+    await other.peer.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert isinstance(await protocol.lost(), ssl.SSLError)
+    assert protocol.transport.get_extra_info("peercert") == before
+    assert bool(before) == (peer in ("a server", "a client"))
+
+
 async def test_nothing_is_known_before(tls, side, net):
     """connection_made() is the first to see a transport, and it sees all of this."""
     seen = {}
