@@ -510,9 +510,11 @@ Ref SslTransport::writelines(py::Args args) {
                              Py_TYPE(piece)->tp_name);
         if (!gives_bytes(piece, PyBUF_FULL_RO)) return {};
     }
+    unsigned late = late_;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         Ref piece = Ref::borrow(PySequence_Fast_GET_ITEM(pieces.get(), i));
         if (!append(piece.get())) return {};
+        if (late_ != late) break;  // one warning is enough for all
     }
     return appended() ? Ref::none() : Ref();
 }
@@ -522,6 +524,8 @@ bool SslTransport::append(PyObject* data) {
     bool open = stage_ == Stage::kWrapped || stage_ == Stage::kHandshake ||
                 (stage_ == Stage::kUnwrapped && !lower_ && !closing_);
     if (!open) {
+        int some = PyObject_IsTrue(data);
+        if (some <= 0) return some == 0;
         if (late_++ < Flow::kLateWrites) return true;
         return Flow::warn("SSL connection is closed");
     }

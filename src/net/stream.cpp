@@ -243,9 +243,11 @@ Ref Stream::writelines(py::Args args) {
                          "memoryview: a bytes-like object is required, not '%.200s'", type);
     }
     if (!may_write("writelines")) return {};  // a piece may have done anything
+    unsigned lost = lost_;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         Ref piece = Ref::borrow(PySequence_Fast_GET_ITEM(pieces.get(), i));
         if (!append(piece.get())) return {};
+        if (lost_ != lost) break;  // one warning is enough for all
         if (queue_.size() >= kFlushAt && !blocked() && !send()) return {};
     }
     return appended() ? Ref::none() : Ref();

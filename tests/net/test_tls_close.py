@@ -292,6 +292,10 @@ async def test_writes_after_close_are_dropped(tls, side, caplog):
     assert await protocol.lost() is None
     transport.write(b"latest")
     assert "SSL connection is closed" in caplog.text
+    caplog.clear()
+    transport.writelines([b"late"] * 100)
+    transport.write(b"")
+    assert len(caplog.records) == 1
 
 
 async def test_a_half_of_it_cannot_be_closed(tls, side):

@@ -416,6 +416,17 @@ async def test_a_warning_after_a_few(connect, caplog, when):
     assert set(messages) == {"socket.send() raised exception."}
 
 
+@none_once_closed
+async def test_one_warning_for_many_lines(connect, caplog):
+    protocol, peer = await connect()
+    protocol.transport.abort()
+    await protocol.lost()
+    caplog.set_level(logging.WARNING, "asyncio")
+    for _ in range(10):
+        protocol.transport.writelines([b"x"] * 100)
+    assert len(caplog.records) <= 10
+
+
 @pytest.mark.parametrize("how", ["write", "writelines"])
 async def test_the_peer_is_gone(connect, net, how):
     """An ordinary race: no exception for the writer, and nothing for the exception handler."""
