@@ -20,8 +20,13 @@ def to_markdown(doc: str) -> str:
 
 class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.is_module:
+            obj.docstring = None  # of files that users do not import
+            return
         names = obj.path.split(".")
         if names[:2] != ["pyev", "_core"]:
+            if obj.docstring:
+                obj.docstring = griffe.Docstring(to_markdown(obj.docstring.value), parent=obj)
             return
         del names[:2]
         if obj.is_attribute and len(names) == 1:

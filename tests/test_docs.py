@@ -173,6 +173,16 @@ def test_loop_page_has_every_name():
     assert [n for n in own if not re.search(rf"\b{n}\b", page)] == []
 
 
+def test_reference_has_every_name():
+    page = text(DOCS / "reference.md")
+    hidden = re.search(r'"!\^\((\S+)\)"', page)[1]
+    for name in pyev.__all__:
+        if hasattr(_core, name):
+            assert not re.match(hidden, name)
+        else:
+            assert re.search(rf"(- |\[|, ){name}\b", page)
+
+
 def test_every_constant_is_documented():
     pages = "\n".join(text(page) for page in PAGES)
     constants = [n for n in vars(pyev) if n.startswith("EV")]
