@@ -286,7 +286,8 @@ static bool runs_here(LoopBase* loop, Watcher* watcher) {
 static bool may_wait(LoopBase* loop, Watcher* watcher) {
     if (!runs_here(loop, watcher)) return false;
     return watcher->awaited() ||
-           py::raise(PyExc_TypeError, "%R cannot be awaited, or has a callback", watcher->object());
+           py::raise(PyExc_TypeError, "%R cannot be awaited%s", watcher->object(),
+                     watcher->kind().awaitable ? ": it has a callback" : "");
 }
 
 Ref Events::next() {

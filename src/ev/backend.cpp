@@ -36,7 +36,9 @@ bool check_flags(const State& state, unsigned flags) {
                          static_cast<int>(flags & ~(known | EVBACKEND_MASK)));
     unsigned backends = flags & EVBACKEND_MASK;
     if (backends && !(backends & ev_supported_backends()))
-        return py::raise(state.error.get(), "this libev has none of the backends asked for (%d)",
+        return py::raise(state.error.get(),
+                         "this libev has none of the backends asked for (%d): `python -m pyev` "
+                         "lists those that it has",
                          static_cast<int>(backends));
     return true;
 }

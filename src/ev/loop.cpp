@@ -85,7 +85,9 @@ Ref Loop::make_default(State& state, py::Args args) {
 }
 
 bool Loop::refuse() {
-    if (is_alive()) return py::raise(PyExc_RuntimeError, "the loop is running in another thread");
+    if (is_alive())
+        return py::raise(PyExc_RuntimeError, "the loop is running in another thread: %s wakes it",
+                         driver_ ? "call_soon_threadsafe()" : "the send() of an Async");
     State* state = state_ ? state_ : State::of_type(Py_TYPE(object()));
     if (!state) return false;
     if (orphaned_)
@@ -132,7 +134,7 @@ Ref Loop::repr() {
 
 bool Loop::own() {
     return !driver_ ||
-           py::raise(PyExc_RuntimeError, "an asyncio event loop runs this pyev.Loop: use that");
+           py::raise(PyExc_RuntimeError, "an asyncio event loop runs and closes this pyev.Loop");
 }
 
 Ref Loop::start(py::Args args) {
@@ -155,7 +157,8 @@ Ref Loop::stop(py::Args args) {
     if (!py::bind({"stop", names, 1, 1, 0}, args, slots)) return {};
     if (slots[0] && (!py::to_int(slots[0], how) || !enter())) return {};
     if (how < EVBREAK_CANCEL || how > EVBREAK_ALL)
-        return py::raise(PyExc_ValueError, "stop() takes EVBREAK_ONE or EVBREAK_ALL, not %d", how);
+        return py::raise(PyExc_ValueError,
+                         "stop() takes EVBREAK_ONE, EVBREAK_ALL or EVBREAK_CANCEL, not %d", how);
     if (driver_)
         driver_->stop(driver_);
     else if (running())

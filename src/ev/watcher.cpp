@@ -196,8 +196,10 @@ void Watcher::finalize() {
     Ref description = repr();
     stop_now();
     if (py::finalizing()) return;
-    if (!description || PyErr_ResourceWarning(object(), 1, "%U was dropped before it was stopped",
-                                              description.get()) < 0)
+    if (!description ||
+        PyErr_ResourceWarning(object(), 1,
+                              "%U was dropped before it was stopped: its loop does not keep it",
+                              description.get()) < 0)
         PyErr_WriteUnraisable(object());
 }
 

@@ -36,8 +36,8 @@ bool bind_all(const Parameters& parameters, Args args, PyObject** slots) {
 bool require(const Parameters& parameters, PyObject* const* slots) {
     for (int i = 0; i < parameters.required; ++i)
         if (!slots[i])
-            return raise(PyExc_TypeError, "%s() missing required argument '%s' (pos %d)",
-                         parameters.function, parameters.names[i], i + 1);
+            return raise(PyExc_TypeError, "%s() missing required argument '%s'",
+                         parameters.function, parameters.names[i]);
     return true;
 }
 
@@ -80,7 +80,8 @@ bool to_fd(PyObject* object, int& result) {
     }
     if (!to_int(object, result)) return false;
     if (result < 0)
-        return raise(PyExc_ValueError, "a file descriptor cannot be negative (%d)", result);
+        return raise(PyExc_ValueError, "a file descriptor cannot be negative (%d)%s", result,
+                     number ? ": is it closed?" : "");
     return true;
 }
 

@@ -79,7 +79,7 @@ def test_a_missing_backend():
         for bit in (pyev.EVBACKEND_KQUEUE, pyev.EVBACKEND_PORT, pyev.EVBACKEND_DEVPOLL)
         if not bit & pyev.supported_backends()
     )
-    with pytest.raises(pyev.Error, match="backend"):
+    with pytest.raises(pyev.Error, match="python -m pyev"):
         pyev.Loop(missing)
 
 
@@ -313,7 +313,7 @@ def test_stop_is_taken_back_by_cancel(loop):
 def test_stop_of_a_wrong_kind(loop):
     with pytest.raises(TypeError):
         loop.stop("all")
-    with pytest.raises(ValueError, match="stop"):
+    with pytest.raises(ValueError, match="EVBREAK_CANCEL, not 77"):
         loop.stop(77)
     with pytest.raises(OverflowError):
         loop.stop(2**40)

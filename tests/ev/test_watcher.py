@@ -56,8 +56,12 @@ def test_missing_arguments(loop, kind):
     with pytest.raises(TypeError):
         kind.cls(*kind.args)
     if kind.name != "Embed":
-        with pytest.raises(TypeError):
-            kind.cls(*kind.args, loop)
+        for make in (
+            lambda: kind.cls(*kind.args, loop),
+            lambda: getattr(loop, kind.factory)(*kind.args),
+        ):
+            with pytest.raises(TypeError, match=r"missing required argument 'callback'$"):
+                make()
     for name in kind.names:
         keywords = kind.keywords
         del keywords[name]
