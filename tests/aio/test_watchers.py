@@ -31,6 +31,33 @@ def test_flags(spin):
             pyev.EventLoop(pyev.EVBACKEND_KQUEUE)
 
 
+def test_another_thread_is_refused_in_a_callback_too(ours):
+    timer = ours.ev.timer(1.0, 0.0, print)
+    calls = (timer.start, timer.stop, timer.reset, ours.ev.update, lambda: ours.ev.idle(print))
+    refused = []
+
+    def call_all():
+        for call in calls:
+            try:
+                call()
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    def callback():
+        thread = threading.Thread(target=call_all)
+        thread.start()
+        thread.join()
+        ours.stop()
+
+    ours.call_soon(callback)
+    ours.run_forever()
+    why = "the loop is running in another thread: call_soon_threadsafe() wakes it"
+    assert refused == [why] * len(calls)
+    call_all()
+    assert len(refused) == len(calls)
+    timer.stop()
+
+
 def test_started_before_the_loop_runs(ours):
     seen = []
 
