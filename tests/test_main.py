@@ -232,6 +232,22 @@ def test_asyncio_is_imported_only_when_asked_for(script: Callable[..., str]) -> 
     assert script(program).split() == ["False", "False", "True"]
 
 
+def test_import_takes_few_modules() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import pyev; print(*set(sys.modules) - before)"
+    )
+    home = os.path.dirname(os.path.dirname(_core.__file__))
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": home},
+        check=True,
+    )
+    assert not {"typing", "re", "contextlib", "importlib", "asyncio"} & set(done.stdout.split())
+
+
 def test_package_tells_where_to_start() -> None:
     assert pyev.__doc__ is not None
     for name in re.findall(r"`(\w+)(?:\(\))?`", pyev.__doc__):

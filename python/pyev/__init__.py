@@ -27,9 +27,6 @@ are asyncio's, with native streams.
 ``python -m pyev`` tells which libev is linked and what it can do here.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from pyev._core import (
     EV_ASYNC,
     EV_CHECK,
@@ -105,7 +102,11 @@ from pyev._core import (
     version,
 )
 
+# Type checkers know the name. The module typing takes several times as long to import as this one.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyev._eventloop import EventLoop, new_event_loop, run
     from pyev._policy import EventLoopPolicy, install
     from pyev._streams import (
@@ -220,8 +221,10 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name in _LATER:
+        from importlib import import_module
+
         return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
