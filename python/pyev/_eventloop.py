@@ -38,6 +38,7 @@ __all__ = ["EventLoop", "new_event_loop", "run"]
 _core._prepare()
 
 _T = TypeVar("_T")
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 # Python 3.14 deprecates the public one.
 _iscoroutinefunction = getattr(coroutines, "_iscoroutinefunction", coroutines.iscoroutinefunction)
@@ -334,7 +335,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> Any:
+    ) -> asyncio.Transport | None:
         """Go on through TLS on a connection that there is, and return the new transport.
 
         None if it was closed before the handshake was done. Raises TypeError for a transport that
@@ -493,8 +494,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     # Sockets, as far as it is per connection.
 
     async def create_connection(
-        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
-    ) -> Any:
+        self, protocol_factory: Callable[[], _P], host: Any = None, port: Any = None, **options: Any
+    ) -> tuple[asyncio.Transport, _P]:
         """Connect to a TCP server; return the transport and its protocol.
 
         asyncio: loop.create_connection. A numeric host, a number as port, and no options but those
@@ -507,7 +508,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             short = tls is not None
         if short:
             waiter = self.create_future()
-            made = _core.connect_socket(self, protocol_factory, host, port, waiter, tls)
+            made: Any = _core.connect_socket(self, protocol_factory, host, port, waiter, tls)
             if made is not None:
                 if isinstance(made[0], socket.socket):
                     try:
@@ -646,7 +647,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     def _watch_child(self, transport: Any) -> None:
         context = contextvars.copy_context()
 
-        def ended(watcher: _core.Child[None], __revents: int) -> None:
+        def ended(watcher: _core.Child[None], _revents: int) -> None:
             self._children.discard(watcher)
             watcher.stop()
             self._child_ended(transport, None if watcher.lost else watcher.rstatus, context)
@@ -739,7 +740,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         if before is not None:
             self._handlers_before[sig] = self._exchange_handler(sig, _feed)
 
-    def _signalled(self, watcher: _core.Signal[asyncio.Handle], __revents: int) -> None:
+    def _signalled(self, watcher: _core.Signal[asyncio.Handle], _revents: int) -> None:
         self._add_callback(watcher.data)
 
     def _signalled_elsewhere(self, signum: int) -> None:
@@ -855,7 +856,7 @@ def _is_plain(sock: Any, *methods: str) -> bool:
     return all(getattr(own, name) is getattr(_socket, name) for name in methods)
 
 
-def _feed(signum: int, __frame: object) -> None:
+def _feed(signum: int, _frame: object) -> None:
     """Python's handler of a signal that an event loop has one for."""
     _core.feed_signal(signum)
 

@@ -31,6 +31,16 @@ with ticker as same:
     assert_type(same, Ticker)
 ticker.data = 3  # type: ignore[assignment]
 
+
+class Counter(pyev.Timer[int]):
+    def __init__(self, loop: pyev.Loop) -> None:
+        # Called with the watcher itself, so a method of its class will do.
+        super().__init__(0.0, 1.0, loop, Counter.count, data=0)
+
+    def count(self, revents: int) -> None:
+        self.data += 1
+
+
 bag = Bag[int](loop, lambda watcher, revents: None, [1])
 bag.add(2)
 bag.add("two")  # type: ignore[arg-type]
