@@ -9,7 +9,7 @@ bin = .venv/bin
 pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
-.PHONY: help run build wheel dev test fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
+.PHONY: help run build wheel dev test faults fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
 help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
@@ -99,6 +99,7 @@ docs:
 	@NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict $(ARGS)
 
 clean:
-	rm -rf build dist site .venv .venv-asan .venv-bench .venv-ecosystem .venv-loops .venv-wheel
+	rm -rf build dist site bench/results
+	rm -rf .venv .venv-asan .venv-bench .venv-ecosystem .venv-loops .venv-wheel
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
