@@ -68,6 +68,7 @@ Served StreamCall::read(Streams& streams, Ref& bytes) {
 Served StreamCall::read_until(Streams& streams, ReaderAttributes& reader, Ref& bytes) {
     const char* separator = separator_ ? PyBytes_AS_STRING(separator_.get()) : "\n";
     size_t length = separator_ ? static_cast<size_t>(PyBytes_GET_SIZE(separator_.get())) : 1;
+    py::Lock lock(reader.buffer());
     size_t size = reader.buffered();
     if (offset_ + length <= size) {
         const char* data = reader.data();
@@ -85,6 +86,7 @@ Served StreamCall::read_until(Streams& streams, ReaderAttributes& reader, Ref& b
             return overrun(streams, reader, "Separator is not found, and chunk exceed the limit",
                            offset_);
     }
+    lock.end();
     return read_on(streams, reader, bytes);
 }
 

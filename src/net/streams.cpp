@@ -192,6 +192,7 @@ bool ReaderAttributes::drop(size_t size) {
 }
 
 bool ReaderAttributes::take_all(Ref& bytes) {
+    py::Lock lock(buffer_.get());
     return copy(buffered(), bytes) && PyByteArray_Resize(buffer_.get(), 0) == 0;
 }
 

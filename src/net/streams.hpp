@@ -163,6 +163,8 @@ class ReaderAttributes : public Attributes {
     bool failed() const { return get(Attribute::_exception) != Py_None; }
     bool waited_for() const { return get(Attribute::_waiter) != Py_None; }
     size_t limit() const { return limit_; }
+    // To be locked, while its bytes are looked at.
+    PyObject* buffer() const { return buffer_.get(); }
     const char* data() const { return PyByteArray_AS_STRING(buffer_.get()); }
     size_t buffered() const { return static_cast<size_t>(PyByteArray_GET_SIZE(buffer_.get())); }
 
