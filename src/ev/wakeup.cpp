@@ -108,8 +108,8 @@ void Wakeup::woken(struct ev_loop*, ev_io* io, [[maybe_unused]] int revents) {
     if (revents & EV_ERROR) {  // libev could not watch it
         int fd = self->fd_;
         dead(&self->watch_);
-        ::close(fd);
-        return;
+        py::Hold hold(self->mutex_);
+        return self->close_fd(fd);
     }
     eventfd_t value;
     if (!self->edges_) (void)!eventfd_read(self->fd_, &value);
@@ -136,8 +136,11 @@ void Wakeup::close() {
     edges_ = opened_ = false;
     others_ = 0;
     tries_ = 0;
-    if (fd_ < 0) return;
-    int fd = std::exchange(fd_, -1);
+    if (fd_ >= 0) close_fd(std::exchange(fd_, -1));
+}
+
+// Behind the lock.
+void Wakeup::close_fd(int fd) {
     if (senders_ > 0)
         closing_ = fd;
     else

@@ -61,6 +61,7 @@ class Wakeup {
 
     static void woken(struct ev_loop*, ev_io* io, int);
     static void dead(Watch* watch);
+    void close_fd(int fd);
     void open(struct ev_loop* loop, Descriptors& descriptors);
     void find_edges(Descriptors& descriptors);
 
