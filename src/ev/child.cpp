@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "ev/signals.hpp"
+#include "py/process_mutex.hpp"
 
 namespace pyev::ev {
 
@@ -20,6 +21,7 @@ static constexpr int kUnknownStatus = 255 << 8;
 
 // All active Child watchers of the process.
 static std::mutex mutex;
+[[maybe_unused]] static const int at_fork = py::hold_at_fork<mutex>();
 static Child* children = nullptr;
 
 static int open_pidfd([[maybe_unused]] int pid) {

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "py/error.hpp"
+#include "py/process_mutex.hpp"
 
 namespace pyev::ev {
 
@@ -66,7 +67,8 @@ int Descriptors::next_number() {
     return fd;
 }
 
-py::Mutex Descriptors::opening_;
+std::mutex Descriptors::opening_;
+[[maybe_unused]] static const int at_fork = py::hold_at_fork<Descriptors::opening_>();
 
 // The first watcher of a kind makes libev open a descriptor.
 void Descriptors::settle([[maybe_unused]] Own& own, [[maybe_unused]] int number,

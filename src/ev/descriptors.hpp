@@ -10,6 +10,8 @@
 #include <poll.h>
 #include <sys/stat.h>
 
+#include <mutex>
+
 #include "py/array.hpp"
 #include "py/lock.hpp"
 
@@ -81,9 +83,16 @@ class Descriptors {
     // Whether what ends a poll is still there; of what is not known, yes.
     // From any thread.
     bool wakeup_alive() {
-        py::Hold hold(mutex_);
-        return own_size_ == 0 || alive(own_[own_size_ - 1]);
+        Own last;
+        {
+            py::Hold hold(mutex_);
+            if (own_size_ == 0) return true;
+            last = own_[own_size_ - 1];
+        }
+        return alive(last);
     }
+
+    static std::mutex opening_;  // see opening()
 
     int backend_fd();
     bool changed() const { return !changed_.empty(); }
@@ -116,14 +125,13 @@ class Descriptors {
     void opening(Own& own, const char* kind, F start) {
         own_changed_ = true;
         if (own.fd >= 0) return start();
-        py::Hold hold(opening_);
+        std::lock_guard lock(opening_);
         int number = next_number();
         start();
         settle(own, number, kind);
     }
     static int next_number();
     static void settle(Own& own, int number, const char* kind);
-    static py::Mutex opening_;
 
     enum class Identity { kSame, kAlike, kOther };
 

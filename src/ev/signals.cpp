@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "ev/signal.hpp"
+#include "py/process_mutex.hpp"
 
 namespace pyev::ev {
 
@@ -24,6 +25,7 @@ struct Owner {
 };
 
 std::mutex mutex;
+[[maybe_unused]] const int at_fork = py::hold_at_fork<mutex>();
 Owner owners[NSIG];
 std::atomic<unsigned> fed = 0;
 
