@@ -136,9 +136,11 @@ static PyGetSetDef getset[] = {
                              R"(The path as given, str or bytes. Read-only: set() changes it.)"),
     py::get<&Stat::get_interval>(
         "interval", R"(Seconds between looks, as given. Read-only: set() changes it.)"),
-    py::get<&Stat::get_attr>("attr", R"(The same as current; libev's name for it.)"),
-    py::get<&Stat::get_attr>("current", R"(StatResult of the last look, None before the first.)"),
-    py::get<&Stat::get_previous>(
+    py::get<&Stat::get_attr, py::Guard::kWaits>("attr",
+                                                R"(The same as current; libev's name for it.)"),
+    py::get<&Stat::get_attr, py::Guard::kWaits>(
+        "current", R"(StatResult of the last look, None before the first.)"),
+    py::get<&Stat::get_previous, py::Guard::kWaits>(
         "previous", R"(StatResult of the look before the last change, None before there is one.)"),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };

@@ -70,8 +70,6 @@ bool Timer::set_repeat(PyObject* object) {
 }
 
 Ref Timer::get_remaining() {
-    py::Hold hold(own_loop()->gate());
-    if (!py::kHasGil && !alive()) return {};
     double remaining = postponed_ ? due_ - own_loop()->postponed().now()
                                   : ev_timer_remaining(own_loop()->ev(), &ev_);
     return Ref::steal(PyFloat_FromDouble(remaining));
@@ -100,7 +98,7 @@ static PyGetSetDef getset[] = {
         R"(Seconds between calls; 0.0 for a single one. Writable at any time, used from the next call on.
 
 Setting a negative value or NaN raises ValueError.)"),
-    py::get<&Timer::get_remaining>(
+    py::get<&Timer::get_remaining, py::Guard::kWaits>(
         "remaining",
         R"(Seconds until it is due; for an inactive one, those it would take. Read-only.
 

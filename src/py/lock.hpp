@@ -255,13 +255,21 @@ class Locked {
 #endif
 };
 
-// The same around what any thread may do at any time: reads these references, or waits for the
-// lock. Nothing where T has `static constexpr bool kReadable`, and sees to that itself.
+// The same, around what has to be read all at once, in any thread: it waits for the lock.
 #ifdef PYEV_FREE_THREADED
 template <class T>
-class Reading : Locked<T> {
+class Waiting : Locked<T> {
  public:
-    explicit Reading(T* value) : Locked<T>(value, true) {}
+    explicit Waiting(T* value) : Locked<T>(value, true) {}
+    constexpr explicit operator bool() const { return true; }
+};
+
+// Around what any thread may do at any time: reads these references, or waits for the lock. Nothing
+// where T has `static constexpr bool kReadable`, and sees to that itself.
+template <class T>
+class Reading : Waiting<T> {
+ public:
+    using Waiting<T>::Waiting;
     constexpr explicit operator bool() const { return true; }
 };
 
@@ -282,10 +290,16 @@ class Reading<T> {
 };
 #else
 template <class T>
-class Reading {
+class Waiting {
  public:
-    explicit Reading(T*) {}
-    ~Reading() {}
+    explicit Waiting(T*) {}
+    ~Waiting() {}
+    constexpr explicit operator bool() const { return true; }
+};
+template <class T>
+class Reading : Waiting<T> {
+ public:
+    using Waiting<T>::Waiting;
     constexpr explicit operator bool() const { return true; }
 };
 #endif

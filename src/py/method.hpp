@@ -2,7 +2,8 @@
 //
 // Every adaptor of a method takes the lock of what T belongs to (py/lock.hpp), and asks `bool
 // T::enter()`: alive, and called from the thread that may. Those with Guard::kAlive ask only `bool
-// T::alive()` and take none: plain reads, and calls any thread may make.
+// T::alive()` and take none: plain reads, and calls any thread may make. Guard::kWaits is for reads
+// of more than a word, in any thread.
 #pragma once
 
 #include <Python.h>
@@ -28,15 +29,17 @@ template <auto F>
 using Owner = typename MemberOf<decltype(F)>::Type;
 
 // Who is let in: to kAlive and kAny from any thread, to kAny and kNone what is half made too.
-enum class Guard { kEnter, kAlive, kAny, kNone };
+enum class Guard { kEnter, kAlive, kAny, kNone, kWaits };
 
 template <Guard G, class T>
 using Inside = std::conditional_t<G == Guard::kAlive || G == Guard::kAny, Reading<T>, Locked<T>>;
+template <Guard G, class T>
+using InsideRead = std::conditional_t<G == Guard::kWaits, Waiting<T>, Reading<T>>;
 
 template <Guard G, class T>
 bool admitted(T* value) {
     if constexpr (G == Guard::kEnter) return value->enter();
-    if constexpr (G == Guard::kAlive) return value->alive();
+    if constexpr (G == Guard::kAlive || G == Guard::kWaits) return value->alive();
     return true;
 }
 
@@ -84,7 +87,7 @@ template <auto G, Guard W = Guard::kAlive>
 PyGetSetDef get(const char* name, const char* doc) {
     getter read = [](PyObject* self, void*) -> PyObject* {
         auto* value = value_of<Owner<G>>(self);
-        Reading reading(value);
+        InsideRead<W, Owner<G>> reading(value);
         if (!admitted<W>(value)) return nullptr;
         return (value->*G)().release();
     };

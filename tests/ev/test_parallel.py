@@ -278,6 +278,62 @@ def test_reads_while_it_runs(loop, at_once, tmp_path):
     at_once(3, work)
 
 
+def test_what_remains_of_a_timer_while_it_starts_and_stops(loop, at_once):
+    """libev keeps a time that is left while it is inactive, and else a time on its clock."""
+    timer = loop.timer(1000.0, 1000.0, never)
+    turns = [10 * TIMES]
+
+    def change(watcher, revents):
+        for _ in range(20):
+            timer.stop()
+            timer.start()
+            timer.reset()
+        turns[0] -= 1
+        if not turns[0]:
+            loop.stop()
+
+    def work(number):
+        if number == 0:
+            with timer, loop.timer(0.0, 0.00001, change):
+                loop.start()
+        while turns[0]:
+            assert 900 < timer.remaining <= 1000.1
+
+    at_once(3, work)
+
+
+def test_what_a_stat_found_while_it_looks_again(loop, at_once, tmp_path):
+    """One look's values, all of them."""
+    path, new = tmp_path / "file", tmp_path / "new"
+    turns = [10 * TIMES]
+
+    def put():
+        number = turns[0] % 5 + 1
+        new.write_bytes(b"x" * number)
+        os.utime(new, (number, number))
+        new.rename(path)
+
+    def change(watcher, revents):
+        put()
+        stat.stat()
+        turns[0] -= 1
+        if not turns[0]:
+            loop.stop()
+
+    put()
+    stat = loop.stat(str(path), 0.0, nothing)
+
+    def work(number):
+        if number == 0:
+            with stat, loop.timer(0.0, 0.00001, change):
+                loop.start()
+        while turns[0]:
+            for found in (stat.current, stat.previous):
+                assert found is None or found.size == int(found.mtime)
+
+    at_once(3, work)
+
+
 @pytest.mark.filterwarnings("ignore:.*was dropped before it was stopped:ResourceWarning")
 @pytest.mark.parametrize("how", ["dropped", "collected"])
 def test_watchers_of_a_running_loop_go(loop, at_once, how):
@@ -402,6 +458,48 @@ def test_its_watchers_in_many_hands(loop, new_loop, at_once, pair):
     loop.verify()
     other.verify()
     assert loop.start(pyev.EVRUN_NOWAIT) is False
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped before it was stopped:ResourceWarning")
+def test_it_is_embedded_by_many(at_once, pair):
+    """Each has a loop of its own around it, which ends in one way or the other."""
+    flags = pyev.embeddable_backends() & pyev.recommended_backends()
+
+    def embed(inner, i):
+        outer = pyev.Loop()
+        embed = outer.embed(inner)
+        with contextlib.suppress(RuntimeError):  # another runs it just now
+            embed.start()
+        for _ in range(2):
+            with contextlib.suppress(RuntimeError, pyev.Error):  # or has closed it
+                outer.start(pyev.EVRUN_NOWAIT)
+            if i % 3 == 0:
+                outer.reset()
+        if i % 4 == 0:
+            outer.close()
+        elif i % 4 == 1:
+            with contextlib.suppress(RuntimeError):
+                embed.stop()
+
+    for _ in range(TIMES // 5):
+        inner = pyev.Loop(flags)
+        pair[1].send(b"x")
+        watcher = inner.io(pair[0], pyev.EV_READ, nothing)
+        watcher.start()
+
+        def work(number, inner=inner):
+            for i in range(10):
+                if number:
+                    with contextlib.suppress(pyev.Error):
+                        embed(inner, i)
+                    continue
+                inner.start(pyev.EVRUN_NOWAIT)
+                inner.reset()
+            if not number:
+                inner.close()
+
+        at_once(THREADS, work)
+        assert inner.closed
 
 
 def test_it_is_initialised_and_closed_once(at_once):
