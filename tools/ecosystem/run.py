@@ -203,7 +203,10 @@ class Run:
             file.write_text("")
 
     def start(self) -> "subprocess.Popen[bytes]":
-        path = [HERE.parent / "in_place", HERE, os.environ.get("PYTHONPATH", "")]
+        path: list[str | Path] = [HERE.parent / "in_place", HERE]
+        if "add" in self.suite and self.loop != self.suite["name"]:
+            path.append(self.source)
+        path.append(os.environ.get("PYTHONPATH", ""))
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(str(part) for part in path if part),
             "LOOP_IN_PLACE": LOOPS[self.loop],
@@ -387,7 +390,10 @@ def main() -> None:
     for name, suite in suites.items():  # all of them: they use each other
         try:
             sources[name] = download(suite)
-            install(name, suite["sha256"], "--no-deps", "--force-reinstall", str(sources[name]))
+            for file, text in suite.get("add", {}).items():
+                (sources[name] / file).write_text(text)
+            if "add" not in suite:
+                install(name, suite["sha256"], "--no-deps", "--force-reinstall", str(sources[name]))
         except (OSError, subprocess.TimeoutExpired, ValueError) as error:
             counting.append(f"{name} cannot be had: {error}")
     for name in wanted:
