@@ -14,7 +14,7 @@ help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
 	@echo "make conformance  CPython's own tests of asyncio, on our event loop and on others"
-	@echo 'make ecosystem  the own tests of aiohttp, anyio, uvicorn, tornado, websockets and asyncssh'
+	@echo 'make ecosystem  the own tests of ten projects that are built on asyncio'
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too; 10000 failed spawns'
 	@echo "make fuzz-tls  TLS with mutated peers: ARGS='--conversations 1000000'"
 	@echo 'make lint     formatting, style, types and layers'

@@ -12,6 +12,7 @@ did not come to its end.
 
 import argparse
 import contextlib
+import glob
 import hashlib
 import importlib
 import json
@@ -130,6 +131,18 @@ def download(suite: dict[str, Any]) -> Path:
     return folder
 
 
+def programs(suite: dict[str, Any]) -> list[str]:
+    """The folders of the programs that the tests start."""
+    if "programs" not in suite:
+        return []
+    found = sorted(glob.glob(suite["programs"]))
+    if not found:
+        raise OSError(
+            f"its tests start programs of {suite['programs']}, and there is no such folder"
+        )
+    return found
+
+
 def install(name: str, what: str, *arguments: str) -> None:
     """Once for each `what`, which is noted in the environment."""
     installed = Path(sys.prefix, f"ecosystem-{name}")
@@ -208,6 +221,7 @@ class Run:
             path.append(self.source)
         path.append(os.environ.get("PYTHONPATH", ""))
         environment = os.environ | {
+            "PATH": os.pathsep.join([*programs(self.suite), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join(str(part) for part in path if part),
             "LOOP_IN_PLACE": LOOPS[self.loop],
             "ECOSYSTEM_REPORT": str(self.report),
@@ -389,11 +403,14 @@ def main() -> None:
     sources: dict[str, Path] = {}
     for name, suite in suites.items():  # all of them: they use each other
         try:
+            if name in wanted:
+                programs(suite)
             sources[name] = download(suite)
             for file, text in suite.get("add", {}).items():
                 (sources[name] / file).write_text(text)
             if "add" not in suite:
-                install(name, suite["sha256"], "--no-deps", "--force-reinstall", str(sources[name]))
+                what = suite["requirement"] if suite.get("wheel") else str(sources[name])
+                install(name, suite["sha256"], "--no-deps", "--force-reinstall", what)
         except (OSError, subprocess.TimeoutExpired, ValueError) as error:
             counting.append(f"{name} cannot be had: {error}")
     for name in wanted:
