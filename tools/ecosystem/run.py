@@ -299,6 +299,9 @@ class Run:
             running = self.read()
             # pytest: 0 all passed, 1 some failed, 2 errors of collection, 5 nothing to run.
             self.ended = status in (0, 1, 5)
+            if status is None and self.loop != "pyev" and not running:
+                # A failed test of asyncio may have left a thread, and the process waits for it.
+                self.ended = len(self.found) >= self.collected
             if self.ended or not running or time.monotonic() > deadline:
                 break
             outcome = "hung" if status is None else "crashed"
