@@ -16,6 +16,8 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,16 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 VERBOSE = bool(os.environ.get("V"))
 MINIMUM = (3, 11)
+# What an installed package is made of.
+PACKAGE = [
+    "CMakeLists.txt",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "LICENSE.libev",
+    "python",
+    "src",
+]
 # Set once apt has been asked: what it did not bring is for the build to complain about.
 INSTALLED = "PYEV_PACKAGES_INSTALLED"
 
@@ -214,22 +226,25 @@ class Environment:
 
     def profile(self) -> dict[str, str]:
         """CMake's options to build pyev by counts of what it did in a training."""
-        if not has_gcc():
+        compiler = gcc()
+        if not compiler:
             say("built without a profile: that takes GCC")
             return {}
         folder = ROOT / build_folder("profile")
         counts, build = folder / "counts", folder / "build"
-        wanted = digest({"python": self.identity})
-        if not self.fresh("profile", wanted) or not counts.exists():
+        # Noted beside them, for several environments have these counts; and when all are there.
+        note = counts / "made-by"
+        made_by = digest({"python": self.identity, "gcc": compiler}, "CMakeLists.txt", "src")
+        if not note.exists() or note.read_text() != made_by:
             say("counting what pyev does in a training, to build it by that")
-            shutil.rmtree(counts, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             path = os.pathsep.join([str(self.python.parent), os.environ["PATH"]])
             environment = os.environ | {"PYTHON": str(self.python), "PATH": path}
             options = ["-DPYEV_PROFILE=generate", f"-DPYEV_PROFILE_DIR={counts}"]
             run(["tools/dev-build", str(build), *options], env=environment)
             environment["PYTHONPATH"] = str(build)
             run([str(self.python), "bench/training.py"], env=environment)
-            self.remember("profile", wanted)
+            note.write_text(made_by)
         return {"PYEV_PROFILE": "use", "PYEV_PROFILE_DIR": str(counts)}
 
     def settings(self, *, sanitize: bool = False, profile: bool = False) -> dict[str, str]:
@@ -241,7 +256,7 @@ class Environment:
 
     def install_pyev(self, settings: dict[str, str]) -> None:
         settings["install.strip"] = "false"  # reports and profiles name functions
-        wanted = digest(settings)
+        wanted = digest(settings, *PACKAGE)
         if self.fresh("pyev", wanted):
             return
         say(f"building pyev into {self.path.name}")
@@ -257,11 +272,15 @@ class Environment:
         say(f"built in {time.monotonic() - began:.0f} s")
 
 
-def has_gcc() -> bool:
-    """Whether c++ is GCC; Clang says that it is, too."""
-    command = [os.environ.get("CXX", "c++"), "-dM", "-E", "-x", "c++", os.devnull]
-    said = subprocess.run(command, capture_output=True, text=True).stdout
-    return "__GNUC__" in said and "__clang__" not in said
+def gcc() -> str | None:
+    """The version of c++, if that is GCC; Clang says that it is, too."""
+    command = [*shlex.split(os.environ.get("CXX", "c++")), "-dM", "-E", "-x", "c++", os.devnull]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True).stdout
+    except OSError:
+        return None
+    found = re.search(r'__VERSION__ "(.+)"', said)
+    return found[1] if found and "__GNUC__" in said and "__clang__" not in said else None
 
 
 def build_folder(name: str) -> str:
@@ -269,13 +288,10 @@ def build_folder(name: str) -> str:
     return f"build/{name}-{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
 
 
-def digest(settings: dict[str, str]) -> str:
-    """Changes whenever the installed package would."""
+def digest(settings: dict[str, str], *names: str) -> str:
+    """Changes whenever `settings` or the named files and folders do."""
     seen = hashlib.sha256(repr(settings).encode())
-    names = ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE", "LICENSE.libev")
-    files = [ROOT / name for name in names]
-    files += [path for folder in ("src", "python") for path in (ROOT / folder).rglob("*")]
-    for path in sorted(files):
+    for path in sorted(path for name in names for path in (ROOT / name, *(ROOT / name).rglob("*"))):
         if path.is_file() and path.suffix != ".pyc":
             seen.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return seen.hexdigest()
