@@ -690,9 +690,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         """Call callback(*args) in the loop when the process gets the signal `sig`.
 
         A handler that another event loop has for it is removed there. Raises TypeError for a
-        coroutine, ValueError for what is no signal, RuntimeError outside the main thread, for a
-        signal that cannot be caught, when a Signal watcher of another loop has it, or when another
-        event loop has it that another thread runs.
+        coroutine, ValueError for what is no signal, RuntimeError outside the main thread, while
+        another one runs the loop, for a signal that cannot be caught, when a Signal watcher of
+        another loop has it, or when another event loop has it that another thread runs.
         """
         if coroutines.iscoroutine(callback) or _iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")

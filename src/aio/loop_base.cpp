@@ -671,7 +671,7 @@ Ref LoopBase::add(py::Args args, int events, const char* function, bool checked)
     if (!parse(function, kDescriptor, args, call)) return {};
     if (checked && (!descriptor(call.first, fd) || !no_transport(call.first, fd))) return {};
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
-    if ((!checked && !descriptor(call.first, fd)) || !loop()->enter()) return {};
+    if ((!checked && !descriptor(call.first, fd)) || !loop()->alive()) return {};
     Ref handle = handles().make(object(), call.callback, call.values, nullptr), replaced;
     if (!handle || !traced(handle.get())) return {};
     HandleTypes::track(handle.get());
@@ -692,7 +692,7 @@ Ref LoopBase::remove(PyObject* object, int events, bool checked) {
         return {};
     }
     if (closed_) return Ref::borrow(Py_False);
-    if (!loop()->enter()) return {};
+    if (!loop()->alive()) return {};
     Ref handle = readers_.take(fd, events);
     if (!drop(handle)) return {};
     return Ref::borrow(handle ? Py_True : Py_False);
@@ -703,7 +703,7 @@ bool LoopBase::watch_operation(PyObject* socket, int fd, int events, PyObject* o
     Ref replaced;
     if (!no_transport(socket, fd)) return false;
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
-    return loop()->enter() && readers_.set(fd, events, operation, replaced, true, open) &&
+    return loop()->alive() && readers_.set(fd, events, operation, replaced, true, open) &&
            drop(replaced);
 }
 

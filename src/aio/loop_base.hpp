@@ -76,6 +76,11 @@ class LoopBase : private ev::Driver {
     // Something was sent or closed, and may come back to this very loop, or is watched from now on
     // and may be ready: the next turn polls, as all of asyncio's do.
     void poll_next() { poll_ = true; }
+    // The same, where it is libev that watches from now on: another thread's poll ends for it.
+    void poll_anew() {
+        poll_next();
+        if (running_ && !in_turn()) loop()->wake();
+    }
     // What is written now can wait for the turn's end: this thread is in a turn.
     uint32_t turn_number() const { return turn_number_; }
     bool in_turn() const { return thread_ == py::this_thread(); }

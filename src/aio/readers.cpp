@@ -42,7 +42,7 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool send
         return py::raise_errno(refused);
     replaced = Ref::steal(std::exchange(direction->handle, Py_NewRef(handle)));
     direction->sends = sends;
-    owner_->poll_next();
+    owner_->poll_anew();
     // Of one descriptor the reader runs first: libev tells of the last one started first.
     if (Direction* reader = events == EV_WRITE ? find(fd, EV_READ) : nullptr;
         reader && !ev_is_pending(&reader->io)) {

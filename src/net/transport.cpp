@@ -196,7 +196,7 @@ void Transport::change_watch(int events) {
             if (!fatal(refused, kind().fatal)) PyErr_WriteUnraisable(object());
             return;
         }
-        loop()->poll_next();
+        loop()->poll_anew();
     }
     pending_ &= static_cast<unsigned char>(events);
     loop()->transports().hold(fd_, object(), events != 0);

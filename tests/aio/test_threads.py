@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -342,6 +344,61 @@ def test_run_coroutine_threadsafe(aloop):
     aloop.run_forever()
     thread.join()
     assert results == [42]
+
+
+@pytest.mark.parametrize("where", ["in a poll", "in a callback"])
+def test_another_thread_watches_a_descriptor(aloop, pair, where):
+    """What asyncio does not promise, and does."""
+    a, b = pair
+    polls, told = threading.Event(), threading.Event()
+
+    def watch():
+        aloop.add_reader(a, told.set)
+        b.send(b"x")
+
+    def work():
+        polls.wait()
+        try:
+            if where == "in a poll":
+                watch()
+            return told.wait(20), aloop.remove_reader(a)
+        finally:
+            aloop.call_soon_threadsafe(aloop.stop)
+
+    with ThreadPoolExecutor(1) as other:
+        result = other.submit(work)
+        if where == "in a callback":
+            aloop.call_soon(in_thread, watch)
+        aloop.call_soon(polls.set)
+        aloop.run_forever()
+        assert result.result() == (True, True)
+
+
+def test_another_thread_writes_more_than_the_kernel_takes(aloop):
+    size = 4 << 20
+    here, there = socket.socketpair()
+    polls = threading.Event()
+
+    def work():
+        polls.wait()
+        try:
+            transport.write(bytes(size))
+            left = size
+            while left:
+                left -= len(there.recv(left))
+        finally:
+            aloop.call_soon_threadsafe(aloop.stop)
+
+    connecting = aloop.create_connection(asyncio.Protocol, sock=here)
+    transport, _ = aloop.run_until_complete(connecting)
+    there.settimeout(20)
+    with there, ThreadPoolExecutor(1) as other:
+        result = other.submit(work)
+        aloop.call_soon(polls.set)
+        aloop.run_forever()
+        result.result()
+        transport.abort()
+        aloop.run_until_complete(asyncio.sleep(0))
 
 
 def test_loops_in_parallel_threads(factory):
