@@ -238,12 +238,17 @@ Ref Loop::ref() {
     return Ref::none();
 }
 
-Ref Loop::unref() {
-    long holding = holding_;
+// As libev counts, which leaves out what is pending and no more active.
+long Loop::held() const {
+    long held = holding_ + references_;
     if (ev_pending_count(ev_))
         for (Watcher* watcher = watchers_; watcher; watcher = watcher->next_)
-            holding -= watcher->holds_no_more();
-    if (holding + references_ <= 0)
+            held -= watcher->holds_no_more();
+    return held;
+}
+
+Ref Loop::unref() {
+    if (held() <= 0)
         return py::raise(state_->error.get(), "unref() without a ref() or an active watcher");
     ev_unref(ev_);
     --references_;
@@ -252,7 +257,7 @@ Ref Loop::unref() {
 
 Ref Loop::verify() {
     // A stop() before the ref() that goes with it is no damage, but more of them are to libev.
-    const long missing = -(holding_ + references_);
+    const long missing = -held();
     for (long i = 0; i < missing; ++i) ev_ref(ev_);
     ev_verify(ev_);
     for (long i = 0; i < missing; ++i) ev_unref(ev_);

@@ -310,6 +310,7 @@ class Loop {
     void break_off();
     bool may_rush() const;
     bool may_pause() const;
+    long held() const;
     void before_poll();
     void settle_all();
     void refresh_embeds();

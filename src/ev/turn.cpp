@@ -132,7 +132,7 @@ bool Loop::may_rush() const {
 // Where libev is about to wait, and would sleep for io_interval.
 bool Loop::may_pause() const {
     if (!pause_.due() || break_ != EVBREAK_CANCEL || ev_async_pending(&wake_)) return false;
-    return driver_ ? !driver_->busy(driver_) : holding_ + references_ > 0;
+    return driver_ ? !driver_->busy(driver_) : held() > 0;
 }
 
 // The last code of ours before libev takes over changed descriptors and polls, unless Prepare or

@@ -544,6 +544,21 @@ def test_verify_between_a_stop_and_its_ref(loop):
         loop.unref()
 
 
+def test_verify_while_what_is_not_counted_is_pending(loop, calls):
+    loop.callback = lambda loop: None
+    timers = [loop.timer(0.0, 0.0, calls) for _ in range(3)]
+    for timer in timers:
+        timer.start()
+        loop.unref()
+    loop.start(pyev.EVRUN_NOWAIT)
+    assert loop.pending == 3
+    loop.verify()
+    for timer in timers:
+        timer.stop()
+        loop.ref()
+    loop.verify()
+
+
 @pytest.mark.every_backend
 def test_verify_with_one_watcher_of_each_kind(loop, new_kind, calls):
     kinds = [
