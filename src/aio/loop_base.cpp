@@ -292,14 +292,15 @@ Ref LoopBase::schedule(PyObject* when, double time, Call& call) {
     return handle;
 }
 
-// As asyncio's call_later() does.
-static Ref call_at_by_name(PyObject* loop, double when, PyObject* callback, Values values,
-                           PyObject* context) {
+// As asyncio's call_later() does, which always names a context. Inlined, it would cost those who
+// never come here.
+[[gnu::noinline]] static Ref call_at_by_name(PyObject* loop, double when, PyObject* callback,
+                                             Values values, PyObject* context) {
     Ref method = Ref::steal(PyObject_GetAttrString(loop, "call_at"));
-    Ref time = Ref::steal(PyFloat_FromDouble(when)), names;
+    Ref time = Ref::steal(PyFloat_FromDouble(when));
     Ref args = Ref::steal(PyTuple_New(2 + values.count));
-    if (context) names = Ref::steal(Py_BuildValue("{sO}", "context", context));
-    if (!method || !time || !args || (context && !names)) return {};
+    Ref names = Ref::steal(Py_BuildValue("{sO}", "context", context ? context : Py_None));
+    if (!method || !time || !args || !names) return {};
     PyTuple_SET_ITEM(args.get(), 0, time.release());
     PyTuple_SET_ITEM(args.get(), 1, Py_NewRef(callback));
     for (Py_ssize_t i = 0; i < values.count; ++i)
@@ -312,11 +313,10 @@ Ref LoopBase::call_later(py::Args args) {
     double delay, start;
     if (!parse("call_later", "delay", args, call)) return {};
     if (call.first == Py_None) return py::raise(PyExc_TypeError, "delay must not be None");
-    if (!py::to_double(call.first, delay) || !check("call_at", call.callback, true) || !now(start))
-        return {};
-    if (!own_clock_)
-        return call_at_by_name(object(), start + delay, call.callback, call.values, call.context);
-    return schedule(nullptr, start + delay, call);
+    if (!py::to_double(call.first, delay) || !check("call_at", call.callback, true)) return {};
+    if (own_clock_) return schedule(nullptr, py::monotonic() + delay, call);
+    if (!now(start)) return {};
+    return call_at_by_name(object(), start + delay, call.callback, call.values, call.context);
 }
 
 Ref LoopBase::call_at(py::Args args) {

@@ -372,9 +372,9 @@ def test_call_later_goes_through_another_call_at(aloop, where):
     seen = []
     base = type(aloop)
 
-    def call_at(self, when, *args, **keywords):
+    def call_at(self, when, *args, context):
         seen.append(when)
-        return base.call_at(self, when, *args, **keywords)
+        return base.call_at(self, when, *args, context=context)
 
     with contextlib.closing(type("Own", (base,), {"call_at": call_at})()) as own:
         loop = own if where == "class" else aloop
