@@ -123,6 +123,7 @@ bool DatagramTransport::read_failed() {
     if (!PyErr_ExceptionMatches(PyExc_OSError))
         return fatal("Fatal read error on datagram transport");
     Ref error = Ref::steal(py::take_raised());
+    py::Handling handling(error.get());
     return call_protocol(Name::error_received, error.get()) ||
            report("Exception in protocol.error_received()");
 }
@@ -208,6 +209,7 @@ bool DatagramTransport::failed() {
     if (!PyErr_ExceptionMatches(PyExc_OSError))
         return fatal("Fatal write error on datagram transport");
     Ref error = Ref::steal(py::take_raised());
+    py::Handling handling(error.get());
     Ref protocol = protocol_;
     return static_cast<bool>(
         py::call_method(protocol.get(), name(Name::error_received), error.get()));

@@ -28,6 +28,7 @@ class Receiver(Remembering, asyncio.DatagramProtocol):
         self.note("datagram")
 
     def error_received(self, exc):
+        assert sys.exc_info()[1] is exc
         self.errors.append(exc)
         self.note("error")
 
