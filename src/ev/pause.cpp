@@ -76,7 +76,7 @@ void Pause::sleep(Watcher* watchers, ev_timer* timer, int fd) {
     time.tv_sec = static_cast<time_t>(delay);
     time.tv_nsec = static_cast<long>((delay - static_cast<double>(time.tv_sec)) * 1e9);
     PyThreadState* thread = PyEval_SaveThread();
-    // A signal for libev ends it too, or has it not begin.
+    // A signal for libev ends it too if this thread takes it, or has it not begin.
     sigset_t all, mask;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &mask);
