@@ -174,7 +174,7 @@ def test_a_handler_of_sigchld(aloop):
 
 
 @pytest.mark.asyncio_fails(
-    "its pidfd watcher lets the exception out", when=sys.version_info >= (3, 14), strict=False
+    "its pidfd watcher lets the exception out", when=sys.version_info >= (3, 12), strict=False
 )
 def test_sigchld_is_ignored(aloop, warned):
     """The kernel forgets the status."""
