@@ -347,8 +347,8 @@ def test_a_list_that_is_sorted_does_the_same(ours, spin, seed):
 
 
 def test_the_next_one_is_waited_for_when_the_first_was_cancelled(aloop):
-    aloop.call_later(0.02, aloop.stop)
     start = aloop.time()
+    aloop.call_later(0.02, aloop.stop)
     for _ in range(10):
         aloop.call_later(0.001, pytest.fail).cancel()
     aloop.run_forever()
