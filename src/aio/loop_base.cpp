@@ -77,8 +77,11 @@ bool LoopBase::find_clock() {
     auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object()));
     bool same = true;
     for (const char* name : {"time", "call_at"}) {
-        Ref own = Ref::steal(PyObject_GetAttrString(state_->loop_base.get(), name));
-        Ref used = Ref::steal(PyObject_GetAttrString(type, name));
+        // Only names that are interned are in CPython's cache of what classes have.
+        Ref key = Ref::steal(PyUnicode_InternFromString(name));
+        if (!key) return false;
+        Ref own = Ref::steal(PyObject_GetAttr(state_->loop_base.get(), key.get()));
+        Ref used = Ref::steal(PyObject_GetAttr(type, key.get()));
         if (!own || !used) return false;
         same = same && own.get() == used.get();
     }
@@ -348,17 +351,15 @@ bool LoopBase::push_event(Runnable* runnable, unsigned what) {
 }
 
 // A handle is to run; an operation wakes whoever waits for it.
-bool LoopBase::push_event(PyObject* object) {
-    bool wanted = true;
+void LoopBase::push_event(PyObject* object) {
     if (polling_) ready_.begin_event();
     if (Py_IS_TYPE(object, reinterpret_cast<PyTypeObject*>(sockets().operation.get())))
         py::value_of<Operation>(object)->wake();
     else if (handles().cancelled(object))
-        wanted = false;
+        return ready_.end_event(), readers_.forget(object);
     else if (!ready_.push(object))
         PyErr_WriteUnraisable(this->object());
     ready_.end_event();
-    return wanted;
 }
 
 // Tasks.
@@ -531,6 +532,7 @@ Ref LoopBase::run() {
     thread_ = py::this_thread();
     ev_ref(loop()->ev());  // watchers do not decide when it ends
     {
+        ev::Loop::Claim claim(loop());
         ev::Loop::Session session(loop());
         while (turn())
             if ((done = stopping_)) break;

@@ -66,8 +66,7 @@ class LoopBase : private ev::Driver {
                                        bool open);
     // An event has come for a transport, a handle, or an operation.
     [[nodiscard]] bool push_event(Runnable* runnable, unsigned what);
-    // False: it is a handle that was cancelled.
-    bool push_event(PyObject* object);
+    void push_event(PyObject* object);
     // Queues callback(*args), as call_soon() does.
     [[nodiscard]] bool soon(PyObject* callback, PyObject* args, PyObject* context);
     // Queues a transport, see Runnable.

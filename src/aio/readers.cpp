@@ -92,8 +92,17 @@ void Readers::ready(struct ev_loop*, ev_io* io, int revents) {
     if (!direction->handle) return;
     LoopBase* owner = direction->readers->owner_;
     if (direction->sends) owner->poll_next();
-    if (owner->push_event(direction->handle)) return;
-    Ref gone = direction->readers->take(io->fd, io->events);
+    owner->push_event(direction->handle);
+}
+
+void Readers::forget(PyObject* handle) {
+    for (size_t fd = 0; fd < entries_.size(); ++fd)
+        for (int events : {EV_READ, EV_WRITE}) {
+            Direction* direction = find(static_cast<int>(fd), events);
+            if (!direction || direction->handle != handle) continue;
+            Ref gone = take(static_cast<int>(fd), events);
+            return;
+        }
 }
 
 // Asyncio's own loop goes on watching, and so do we; an operation knows its socket.

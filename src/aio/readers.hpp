@@ -24,6 +24,8 @@ class Readers {
                            bool open = false);
     // The handle that was there, or empty.
     py::Ref take(int fd, int events);
+    // Watches no more what a handle that was cancelled stood for.
+    void forget(PyObject* handle);
     // What the caller passed for the number: a socket that is closed meanwhile has none any more,
     // and asyncio still removes its reader.
     void note_file(int fd, int events, PyObject* file);

@@ -195,17 +195,25 @@ class Loop {
         wakeup_.note_other();
         if (ev_) wake();
     }
-    // While one lives, the loop is this thread's, Python's signals end the polls, and a rush may go
-    // on: cheaper than for each run() anew.
+    // While one lives, the loop is this thread's.
+    class Claim {
+     public:
+        explicit Claim(Loop* loop)
+            : loop_(loop), outer_(py::exchange(loop->owner_, py::this_thread())) {}
+        Claim(const Claim&) = delete;
+        ~Claim() { loop_->owner_ = outer_; }
+
+     private:
+        Loop* loop_;
+        unsigned long outer_;
+    };
+    // While one lives, Python's signals end the polls, and a rush may go on: cheaper than for each
+    // run() anew.
     class Session {
      public:
-        explicit Session(Loop* loop)
-            : loop_(loop), outer_owner_(py::exchange(loop->owner_, py::this_thread())) {
-            ++loop_->sessions_;
-        }
+        explicit Session(Loop* loop) : loop_(loop) { ++loop_->sessions_; }
         Session(const Session&) = delete;
         ~Session() {
-            loop_->owner_ = outer_owner_;
             if (--loop_->sessions_ != 0) return;
             loop_->rush_.end();
             loop_->interrupt_.leave();
@@ -213,7 +221,6 @@ class Loop {
 
      private:
         Loop* loop_;
-        unsigned long outer_owner_;
     };
 
     // Whether the driver hears of each signal that Python has a handler of, whenever it comes. In
@@ -291,7 +298,7 @@ class Loop {
         Loop* loop_;
         py::Ref keep_;
         Frame* outer_;
-        unsigned long outer_owner_;
+        Claim claim_;
     };
 
     // The reason why alive() or enter() is false, as an exception.
@@ -320,7 +327,7 @@ class Loop {
     State* state_ = nullptr;
     Frame* frame_ = nullptr;
     py::Atomic<PyThreadState*> released_ = nullptr;  // while polling without the GIL
-    py::Atomic<unsigned long> owner_ = 0;            // the thread that has a frame or a session
+    py::Atomic<unsigned long> owner_ = 0;            // the thread that has a Claim
     int system_error_ = 0;                           // errno of a failed poll
     bool debug_ = false;
     py::Atomic<bool> woken_ = false;     // while polling without the GIL: this poll, from outside

@@ -25,12 +25,9 @@ Loop::Frame::Frame(Loop* loop, bool runs, int flags)
       loop_(loop),
       keep_(Ref::borrow(loop->object())),
       outer_(std::exchange(loop->frame_, this)),
-      outer_owner_(py::exchange(loop->owner_, py::this_thread())) {}
+      claim_(loop) {}
 
-Loop::Frame::~Frame() {
-    loop_->frame_ = outer_;
-    loop_->owner_ = outer_owner_;
-}
+Loop::Frame::~Frame() { loop_->frame_ = outer_; }
 
 bool Loop::Frame::finish() {
     if (!error) return true;

@@ -519,16 +519,18 @@ Ref SslTransport::writelines(py::Args args) {
     return appended() ? Ref::none() : Ref();
 }
 
+bool SslTransport::note_late_write(PyObject* data) {
+    int some = PyObject_IsTrue(data);
+    if (some <= 0) return some == 0;
+    if (late_++ < Flow::kLateWrites) return true;
+    return Flow::warn("SSL connection is closed");
+}
+
 // Queues what the object holds: itself, if nobody can change it.
 bool SslTransport::append(PyObject* data) {
     bool open = stage_ == Stage::kWrapped || stage_ == Stage::kHandshake ||
                 (stage_ == Stage::kUnwrapped && !lower_ && !closing_);
-    if (!open) {
-        int some = PyObject_IsTrue(data);
-        if (some <= 0) return some == 0;
-        if (late_++ < Flow::kLateWrites) return true;
-        return Flow::warn("SSL connection is closed");
-    }
+    if (!open) return note_late_write(data);
     if (PyBytes_CheckExact(data)) return queue_.push(data);
     Ref copy = Ref::steal(PyBytes_FromObject(data));
     return copy && queue_.push(copy.get());

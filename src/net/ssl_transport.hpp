@@ -171,6 +171,7 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool complete();
 
     [[nodiscard]] bool append(PyObject* data);
+    [[nodiscard]] bool note_late_write(PyObject* data);
     [[nodiscard]] bool appended();
     Result encrypt(TlsEngine::Output& output, size_t most);
     [[nodiscard]] bool send();

@@ -33,6 +33,12 @@ bool bind_all(const Parameters& parameters, Args args, PyObject** slots) {
     return require(parameters, slots);
 }
 
+PyObject* bind_one_by_name(const char* function, const char* name, PyObject* const* values,
+                           Py_ssize_t count, PyObject* names) {
+    PyObject* slot = nullptr;
+    return bind_all({function, &name, 1, 1, 1}, {values, count, names}, &slot) ? slot : nullptr;
+}
+
 bool require(const Parameters& parameters, PyObject* const* slots) {
     for (int i = 0; i < parameters.required; ++i)
         if (!slots[i])

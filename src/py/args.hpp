@@ -41,11 +41,15 @@ struct Parameters {
     return bind_all(parameters, args, slots);
 }
 
+// For bind_one. Not an Args: that would be put into memory for each call, by name or not.
+[[nodiscard]] PyObject* bind_one_by_name(const char* function, const char* name,
+                                         PyObject* const* values, Py_ssize_t count,
+                                         PyObject* names);
 // The argument of what takes one, by position or by its name. Null: an exception is set.
 [[nodiscard]] inline PyObject* bind_one(const char* function, const char* name, Args args) {
-    if (args.count == 1 && !args.names) return args.values[0];
-    PyObject* slot = nullptr;
-    return bind_all({function, &name, 1, 1, 1}, args, &slot) ? slot : nullptr;
+    if (args.count == 1 && !args.names) [[likely]]
+        return args.values[0];
+    return bind_one_by_name(function, name, args.values, args.count, args.names);
 }
 
 // What `bind` ends with: the first `required` slots must be filled.
