@@ -365,6 +365,26 @@ def test_call_graph_of_another_task(aloop):
     aloop.run_until_complete(main())
 
 
+@PYTHON_3_14
+def test_call_graph_of_a_task_that_reads(aloop, pair):
+    """A native method has no frame; who awaits it has."""
+
+    async def reading():
+        await aloop.sock_recv(pair[0], 1)
+
+    async def main():
+        task = asyncio.create_task(reading())
+        await asyncio.sleep(0)
+        graph = asyncio.capture_call_graph(task)
+        names = [entry.frame.f_code.co_name for entry in graph.call_stack]
+        assert names == [*asyncios, "reading"]
+        pair[1].send(b"x")
+        await task
+
+    asyncios = [] if isinstance(aloop, pyev.EventLoop) else ["sock_recv"]
+    aloop.run_until_complete(main())
+
+
 WATCHED = """
     import asyncio, ctypes, sys
     import pyev
