@@ -439,6 +439,9 @@ def two_unix_sockets(net):
     return ends
 
 
+@pytest.mark.asyncio_fails(
+    "counts a header that it never takes off again", when=(3, 13) <= sys.version_info < (3, 13, 6)
+)
 async def test_bounded(net, unix_pair):
     """What the kernel does not take is kept in order, and the protocol told to pause."""
     a, b = unix_pair
