@@ -145,6 +145,7 @@ def run_process(command: list[str], report: Path, log: Path, timeout: float) -> 
     with open(log, "ab") as output:
         process = subprocess.Popen(
             command,
+            cwd=report.parent,  # a test that is killed leaves its files behind
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -370,7 +371,12 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one test (60)")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
     parser.add_argument("--verbose", action="store_true", help="show every failure's traceback")
-    parser.add_argument("--peers", default=sys.executable, help="the Python that has the peers")
+    parser.add_argument(
+        "--peers",
+        type=os.path.abspath,
+        default=sys.executable,
+        help="the Python that has the peers",
+    )
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
