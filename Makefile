@@ -56,7 +56,7 @@ conformance:
 	@$(bin)/python tools/conformance.py --peers .venv-loops/bin/python $(ARGS)
 
 ecosystem:
-	@$(environment) .venv-ecosystem
+	@$(environment) .venv-ecosystem --ecosystem
 	@.venv-ecosystem/bin/python tools/ecosystem/run.py $(ARGS)
 
 faults:

@@ -1,7 +1,7 @@
 """Makes a virtual environment with what a make word needs, and pyev itself built into it.
 
-    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--profile] [--bench] [--testsuite]
-                                [--valgrind]
+    environment.py DIR GROUP... [--no-pyev] [--sanitize] [--profile] [--bench] [--ecosystem]
+                                [--testsuite] [--valgrind]
 
 A GROUP is a dependency group of pyproject.toml. `--profile` builds pyev as wheels have it: laid out
 by what it did in a training, where the compiler is GCC. `--bench` adds what pyev is measured
@@ -122,13 +122,17 @@ def missing_packages(*, build: bool, testsuite: bool, valgrind: bool) -> list[st
     return [package for package, found in needs if not found]
 
 
-def missing_wishes() -> list[str]:
-    """Debian packages without which some benchmarks are left out."""
-    wishes = [
-        ("libev-perl", has_perl_ev()),
-        ("libssl-dev", has_header("openssl/ssl.h")),
-        ("wrk", shutil.which("wrk") is not None),
-    ]
+def missing_wishes(*, bench: bool, ecosystem: bool) -> list[str]:
+    """Debian packages without which some benchmarks, or tests of others, are left out."""
+    wishes = []
+    if bench:
+        wishes += [
+            ("libev-perl", has_perl_ev()),
+            ("libssl-dev", has_header("openssl/ssl.h")),
+            ("wrk", shutil.which("wrk") is not None),
+        ]
+    if ecosystem:
+        wishes.append(("postgresql", any(Path("/usr/lib/postgresql").glob("*/bin"))))
     return [package for package, found in wishes if not found]
 
 
@@ -317,6 +321,7 @@ def main() -> None:
     parser.add_argument("--sanitize", action="store_true", help="with the sanitizers")
     parser.add_argument("--profile", action="store_true", help="laid out by a training")
     parser.add_argument("--bench", action="store_true", help="with what pyev is measured beside")
+    parser.add_argument("--ecosystem", action="store_true", help="and a server for others' tests")
     parser.add_argument("--testsuite", action="store_true", help="and CPython's own tests")
     parser.add_argument("--valgrind", action="store_true", help="and valgrind")
     arguments = parser.parse_args()
@@ -325,7 +330,7 @@ def main() -> None:
     packages = missing_packages(
         build=not arguments.no_pyev, testsuite=arguments.testsuite, valgrind=arguments.valgrind
     )
-    wishes = missing_wishes() if arguments.bench else []
+    wishes = missing_wishes(bench=arguments.bench, ecosystem=arguments.ecosystem)
     if (packages or wishes) and INSTALLED not in os.environ:
         install_packages(packages, wishes)
         # Anew: the interpreter may have been upgraded with its headers.
