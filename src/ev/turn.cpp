@@ -115,7 +115,7 @@ void Loop::invoke_pending() {
     else if (!frame_->last)
         before_poll();
 #ifdef PYEV_VERIFY
-    ev_verify(ev_);
+    (void)verify();
 #endif
 }
 
