@@ -85,45 +85,37 @@ static PyObject* at_eof(PyObject* self, PyObject*) {
     return PyBool_FromLong(reader.ended() && !reader.buffered());
 }
 
-template <class F>
-static PyMethodDef method(const char* name, F function, int flags, const char* doc) {
-    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)), flags,
-            doc};
-}
-
 static PyMethodDef methods[] = {
-    method("read", read_size<StreamCall::Kind::kRead>, METH_FASTCALL | METH_KEYWORDS,
-           R"(read($self, n=-1)
+    stream_method("read", read_size<StreamCall::Kind::kRead>,
+                  R"(read($self, n=-1)
 --
 
 Read up to n bytes, as soon as there are any; all until the end when n is -1.
 b"" at the end. asyncio: StreamReader.read.)"),
-    method("readexactly", read_size<StreamCall::Kind::kExactly>, METH_FASTCALL | METH_KEYWORDS,
-           R"(readexactly($self, n)
+    stream_method("readexactly", read_size<StreamCall::Kind::kExactly>,
+                  R"(readexactly($self, n)
 --
 
 Read exactly n bytes.
 
 Raises IncompleteReadError when the end comes before; its `partial` has what there was.
 asyncio: StreamReader.readexactly.)"),
-    method("readuntil", read_until, METH_FASTCALL | METH_KEYWORDS,
-           R"(readuntil($self, separator=b'\n')
+    stream_method("readuntil", read_until,
+                  R"(readuntil($self, separator=b'\n')
 --
 
 Read until a separator, which is returned too.
 
 Raises IncompleteReadError when the end comes before, and LimitOverrunError when the limit is
 passed; the data is left then. asyncio: StreamReader.readuntil.)"),
-    method(
-        "readline",
-        +[](PyObject* self, PyObject*) { return read_line<StreamCall::Kind::kLine>(self); },
-        METH_NOARGS, R"(readline($self)
+    {"readline", [](PyObject* self, PyObject*) { return read_line<StreamCall::Kind::kLine>(self); },
+     METH_NOARGS, R"(readline($self)
 --
 
 Read a line, with its b"\n"; what there is when the end comes before, and b"" at the end.
 
-Raises ValueError for a line that is longer than the limit. asyncio: StreamReader.readline.)"),
-    method("feed_data", feed_data, METH_FASTCALL | METH_KEYWORDS, R"(feed_data($self, data)
+Raises ValueError for a line that is longer than the limit. asyncio: StreamReader.readline.)"},
+    stream_method("feed_data", feed_data, R"(feed_data($self, data)
 --
 
 Put bytes into the buffer, and wake whoever waits for them. asyncio: StreamReader.feed_data.)"),

@@ -30,19 +30,13 @@ static PyObject* drain(PyObject* self, PyObject*) {
     return StreamCall::make(*streams, self, StreamCall::Kind::kDrain).release();
 }
 
-template <class F>
-static PyMethodDef method(const char* name, F function, const char* doc) {
-    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)),
-            METH_FASTCALL | METH_KEYWORDS, doc};
-}
-
 static PyMethodDef methods[] = {
-    method("write", write<Attribute::write, Streams::kWrite>, R"(write($self, data)
+    stream_method("write", write<Attribute::write, Streams::kWrite>, R"(write($self, data)
 --
 
 Send bytes, as far as they go now; the rest when they can. asyncio: StreamWriter.write.)"),
-    method("writelines", write<Attribute::writelines, Streams::kWritelines>,
-           R"(writelines($self, data)
+    stream_method("writelines", write<Attribute::writelines, Streams::kWritelines>,
+                  R"(writelines($self, data)
 --
 
 Send an iterable of bytes. asyncio: StreamWriter.writelines.)"),

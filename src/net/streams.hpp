@@ -190,4 +190,13 @@ class ReaderAttributes : public Attributes {
     bool paused_ = false;
 };
 
+// A method of the reader's or the writer's type, whose arguments may be named.
+inline PyMethodDef stream_method(const char* name,
+                                 PyObject* (*function)(PyObject*, PyObject* const*, Py_ssize_t,
+                                                       PyObject*),
+                                 const char* doc) {
+    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)),
+            METH_FASTCALL | METH_KEYWORDS, doc};
+}
+
 }  // namespace pyev::net
