@@ -126,6 +126,18 @@ def test_unknown_argument_is_refused() -> None:
     assert "Traceback" not in done.stderr
 
 
+def run_bare(program: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `program` without site-packages, but for the package's own directory."""
+    home = os.path.dirname(os.path.dirname(_core.__file__))
+    return subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": home},
+    )
+
+
 def test_needs_the_standard_library_alone() -> None:
     program = (
         "import runpy, sys\n"
@@ -133,15 +145,7 @@ def test_needs_the_standard_library_alone() -> None:
         "except SystemExit: pass\n"
         "print(*{name.partition('.')[0] for name in sys.modules}, sep='\\n', file=sys.stderr)\n"
     )
-    # -S: no site-packages, but PYTHONPATH or the package's own directory.
-    home = os.path.dirname(os.path.dirname(_core.__file__))
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": home},
-    )
+    done = run_bare(program)
     assert done.returncode == 0
     foreign = set(done.stderr.split()) - set(sys.stdlib_module_names) - {"pyev", "__main__"}
     assert foreign == set()
@@ -236,15 +240,8 @@ def test_import_takes_few_modules() -> None:
     program = (
         "import sys; before = set(sys.modules); import pyev; print(*set(sys.modules) - before)"
     )
-    home = os.path.dirname(os.path.dirname(_core.__file__))
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": home},
-        check=True,
-    )
+    done = run_bare(program)
+    assert done.returncode == 0
     assert not {"typing", "re", "contextlib", "importlib", "asyncio"} & set(done.stdout.split())
 
 
