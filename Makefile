@@ -9,11 +9,12 @@ bin = .venv/bin
 pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
-.PHONY: help run build wheel dev test faults fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
+.PHONY: help run build wheel dev test alike faults fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
 help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
 	@echo "make conformance  CPython's own tests of asyncio, on our event loop and on others"
+	@echo 'make alike    thousands of random programs and conversations, on asyncio and on pyev'
 	@echo 'make ecosystem  the own tests of ten projects that are built on asyncio'
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too; 10000 failed spawns'
 	@echo "make fuzz-tls  TLS with mutated peers: ARGS='--conversations 1000000'"
@@ -58,6 +59,11 @@ conformance:
 ecosystem:
 	@$(environment) .venv-ecosystem --ecosystem
 	@.venv-ecosystem/bin/python tools/ecosystem/run.py $(ARGS)
+
+alike:
+	@$(environment) .venv test
+	@PYEV_TEST_EXAMPLES=$${PYEV_TEST_EXAMPLES:-3000} $(bin)/python $(pytest) --timeout=1800 \
+		tests/aio tests/net -k alike $(ARGS)
 
 faults:
 	@$(environment) .venv test

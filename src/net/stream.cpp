@@ -428,7 +428,10 @@ bool Stream::write_ready() {
         loop()->transports().flush_later(this);
         return resume_protocol(0);
     }
-    return send() && (lost_ || resume_protocol(queue_.size())) && settle();
+    if (!send()) return false;
+    // What resume_writing() writes does not wait for the kernel, if nothing else does.
+    if (!lost_ && queue_.empty()) watch(watched() & ~EV_WRITE);
+    return (lost_ || resume_protocol(queue_.size())) && settle();
 }
 
 Ref Stream::write_eof() {

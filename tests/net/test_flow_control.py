@@ -301,6 +301,23 @@ async def test_written_in_resume_writing(connect, net):
     assert protocol.calls == ["made", *["pause", "resume"] * 6]
 
 
+@pytest.mark.parametrize("size", [50_000, 60_000, 90_000])
+async def test_resume_writing_writes_what_the_kernel_takes(net, size):
+    """Nothing else waits by then: it is no reason to pause again."""
+
+    class More(Recorder):
+        def resume_writing(self):
+            super().resume_writing()
+            self.transport.write(b"more")
+
+    protocol, peer = await net.connect("unix", More(), small=True)
+    protocol.transport.set_write_buffer_limits(high=0)
+    protocol.transport.write(some_bytes(size))
+    assert await peer.read(size + 4) == some_bytes(size) + b"more"
+    await net.turn(3)
+    assert protocol.calls == ["made", "pause", "resume"]
+
+
 @pytest.mark.parametrize("where", ["pause", "resume"])
 async def test_another_transport_is_written_to_in(connect, net, where):
     other, other_peer = await connect(small=True)

@@ -1,0 +1,332 @@
+"""Random conversations of two transports: on our loop both protocols see, step by step, what they
+see on asyncio's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from net_kit import SMALL, some_bytes
+from tls_kit import TLS_1_2, TLS_1_3, client_context, server_context
+
+import pyev
+
+# A conversation is steps, of a side each, and after some of them all that was set off comes to
+# rest. A side also has what it does in its protocol's callbacks: once each, so that it ends.
+
+EXAMPLES = os.environ.get("PYEV_TEST_EXAMPLES")
+
+SIZES = st.sampled_from([0, 1, 100, 5000, 70_000])
+MARKS = st.sampled_from([None, 0, 1, 1000, 100_000])
+
+step = st.one_of(
+    st.tuples(st.just("write"), SIZES, st.sampled_from([bytes, bytearray, memoryview])),
+    st.tuples(st.just("writelines"), st.lists(SIZES, max_size=3)),
+    st.tuples(st.just("write wrong"), st.sampled_from(["text", None, 7])),
+    st.tuples(st.just("set_write_buffer_limits"), MARKS, MARKS),
+    st.tuples(
+        st.sampled_from(
+            [
+                "write_eof",
+                "can_write_eof",
+                "close",
+                "abort",
+                "pause_reading",
+                "resume_reading",
+                "is_reading",
+                "is_closing",
+                "get_write_buffer_limits",
+                "set_protocol",
+                "raise",
+            ]
+        )
+    ),
+)
+steps = st.lists(step, max_size=3)
+events = ["made", "data", "eof", "pause", "resume", "lost"]
+reactions = st.dictionaries(st.sampled_from(events), steps, max_size=3)
+side = st.fixed_dictionaries(
+    {"reactions": reactions, "keeps open": st.booleans(), "buffered": st.booleans()}
+)
+conversation = st.lists(st.tuples(st.integers(0, 1), step, st.booleans()), max_size=8)
+
+
+class Side:
+    """What one of the protocols sees and does."""
+
+    def __init__(self, run: Run, plan: dict[str, Any], number: int) -> None:
+        self.run, self.plan, self.number = run, plan, number
+        self.reactions = dict(plan["reactions"])
+        self.transport: Any = None
+        self.data = bytearray()
+        self.trace: list[Any] = []
+        self.lost = asyncio.Event()
+        # Whether there is no telling how much it has got: it paused, or has closed TLS.
+        self.paused = self.closed = False
+
+    def note(self, *what: Any) -> None:
+        self.trace.append(what)
+
+    def saw(self, event: str, *what: Any) -> None:
+        self.note(event, *what)
+        for step in self.reactions.pop(event, ()):
+            self.do(step)
+
+    def differs(self, what: str) -> bool:
+        """Whether it does something else to TLS on asyncio's own loop, as it is done there."""
+        match what:
+            case "set_write_buffer_limits":  # its protocol pauses at nothing, and counts records
+                return True
+            case "pause_reading":  # a handshake is not ended then
+                return not self.run.connected
+            case "close":  # what has come is still received
+                return not self.run.connected
+            case "abort" | "raise":  # its last records are not sent, or what is paused is read
+                return not self.run.connected or self.paused
+        return False
+
+    def do(self, step: Any) -> None:
+        what, arguments = step[0], step[1:]
+        transport = self.transport
+        other = self.run.sides[1 - self.number].transport
+        if what.startswith("write") and self.run.kind == "tcp" and other and other.is_closing():
+            # It is answered by a reset: what is written in one turn is one segment, or several of
+            # which the second finds that. Unix sockets tell at once.
+            return
+        if self.run.kind.startswith("tls") and self.differs(what):
+            return
+        if what in ("abort", "raise"):
+            self.run.breaks()
+        if what == "raise":
+            self.note("raises")
+            raise ZeroDivisionError("of the protocol")
+        try:
+            match what:
+                case "write":
+                    size, kind = arguments
+                    result = transport.write(kind(some_bytes(size)))
+                case "writelines":
+                    result = transport.writelines([some_bytes(size) for size in arguments[0]])
+                case "write wrong":
+                    result = transport.write(arguments[0])
+                case "set_protocol":
+                    result = transport.set_protocol(protocol(self, not self.plan["buffered"]))
+                case _:
+                    result = getattr(transport, what)(*arguments)
+        except Exception as error:
+            result = type(error)
+        self.paused = self.paused or what == "pause_reading"
+        self.closed = self.closed or (what == "close" and self.run.kind.startswith("tls"))
+        if what.startswith("write") and self.run.kind == "tcp":
+            return
+        # asyncio's own raises AttributeError for some calls after the end.
+        self.note(what, *arguments, self.lost.is_set() or result)
+
+    def made(self, transport: Any) -> None:
+        self.transport = transport
+        self.saw("made")
+
+    def got(self, data: bytes) -> None:
+        self.data += data
+        if len(self.data) == len(data):  # in how many pieces it comes is nobody's promise
+            self.saw("data")
+
+    def ended(self) -> bool:
+        self.saw("eof")
+        return self.plan["keeps open"]
+
+    def is_lost(self, error: BaseException | None) -> None:
+        self.lost.set()
+        if error is not None:
+            self.run.breaks()
+        self.saw("lost", type(error))
+
+
+class Whole(asyncio.Protocol):
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.connection_made = side.made
+        self.data_received = side.got
+        self.eof_received = side.ended
+        self.connection_lost = side.is_lost
+        self.pause_writing = lambda: side.saw("pause")
+        self.resume_writing = lambda: side.saw("resume")
+
+
+class Buffered(asyncio.BufferedProtocol):
+    def __init__(self, side: Side) -> None:
+        self.side, self.buffer = side, bytearray(10_000)
+        self.connection_made = side.made
+        self.eof_received = side.ended
+        self.connection_lost = side.is_lost
+        self.pause_writing = lambda: side.saw("pause")
+        self.resume_writing = lambda: side.saw("resume")
+
+    def get_buffer(self, hint: int) -> bytearray:
+        return self.buffer
+
+    def buffer_updated(self, size: int) -> None:
+        self.side.got(self.buffer[:size])
+
+
+def protocol(side: Side, buffered: bool) -> Any:
+    return (Buffered if buffered else Whole)(side)
+
+
+class Run:
+    """A conversation on a loop."""
+
+    kind: str
+    connected = False
+    # How much was noted when the connection broke: what is seen then depends on who looks first.
+    known: list[int] | None = None
+    sides: list[Side]
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.reports: list[Any] = []
+        loop.set_exception_handler(self.on_exception)
+        self.knocker, self.door = socket.socketpair()
+
+    def on_exception(self, loop: Any, context: dict[str, Any]) -> None:
+        self.reports.append(type(context.get("exception")))
+
+    def breaks(self) -> None:
+        if self.known is None:
+            self.known = [len(side.trace) for side in self.sides]
+
+    async def poll(self) -> None:
+        """What the kernel has ready by now has been seen to."""
+        future = self.loop.create_future()
+        self.loop.add_reader(self.door, lambda: future.done() or future.set_result(None))
+        self.knocker.send(b"k")
+        await future
+        self.loop.remove_reader(self.door)
+        self.door.recv(1)
+
+    async def rest(self) -> None:
+        """Until nothing happens any more."""
+        quiet = 0
+        before: Any = None
+        while quiet < 8:
+            await self.poll()
+            await asyncio.sleep(0)
+            now = [(len(side.trace), len(side.data)) for side in self.sides]
+            quiet = quiet + 1 if now == before else 0
+            before = now
+
+    async def connect(self, kind: str) -> None:
+        version = {"tls 1.2": TLS_1_2, "tls 1.3": TLS_1_3}.get(kind)
+        if kind == "tcp":
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                ends = socket.create_connection(listener.getsockname()), listener.accept()[0]
+        else:
+            ends = socket.socketpair()
+        tasks = []
+        for end, side in zip(ends, self.sides, strict=True):
+            end.setblocking(False)
+            if end.family == socket.AF_UNIX:  # full at once, and empty at once: no timer decides
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+            else:  # what accept() returned has no protocol that asyncio knows
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            server = side.number == 1
+            options: dict[str, Any] = {}
+            if version:
+                context = server_context(version) if server else client_context(version)
+                options = {"ssl": context} | ({} if server else {"server_hostname": "localhost"})
+            factory = lambda side=side: protocol(side, side.plan["buffered"])  # noqa: E731
+            if server:
+                connected = self.loop.connect_accepted_socket(factory, end, **options)
+            else:
+                connected = self.loop.create_connection(factory, sock=end, **options)
+            tasks.append(self.loop.create_task(connected))
+        await self.rest()
+        for side, task in zip(self.sides, tasks, strict=True):
+            side.note("connected", task.done())
+            self.connected = True
+            task.cancel()
+        for side, found in zip(
+            self.sides, await asyncio.gather(*tasks, return_exceptions=True), strict=True
+        ):
+            if isinstance(found, BaseException):
+                side.note(type(found))
+        await self.rest()
+
+    async def talk(self, kind: str, plans: Any, conversation: Any) -> None:
+        self.kind = kind
+        self.sides = [Side(self, plan, number) for number, plan in enumerate(plans)]
+        await self.connect(kind)
+        for number, step, rests in conversation:
+            side = self.sides[number]
+            if side.transport is None:
+                continue
+            with contextlib.suppress(ZeroDivisionError):
+                side.do(step)
+            if rests:
+                await self.rest()
+                for side in self.sides:
+                    side.note("has", side.paused or side.closed or len(side.data))
+        await self.rest()
+        for side in self.sides:
+            side.note("at rest", side.transport and side.transport.is_closing())
+        for side in self.sides:
+            if side.transport is not None and not side.lost.is_set():
+                side.transport.resume_reading()
+        await self.rest()
+        for side in self.sides:
+            if side.transport is not None:
+                side.transport.close()
+        await self.rest()
+        for side in self.sides:
+            side.note("at the end", side.lost.is_set(), side.closed or len(side.data))
+            if side.transport is not None and not side.lost.is_set():
+                side.transport.abort()
+        await self.rest()
+        assert all(side.lost.is_set() for side in self.sides if side.transport)
+
+
+def run(factory: Any, *arguments: Any) -> Run:
+    loop = factory()
+    try:
+        it = Run(loop)
+        with it.knocker, it.door:
+            loop.run_until_complete(asyncio.wait_for(it.talk(*arguments), 30))
+        return it
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix", "tls 1.2", "tls 1.3"])
+@settings(
+    max_examples=int(EXAMPLES or 60),
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(plans=st.tuples(side, side), conversation=conversation)
+def test_conversations(kind: str, plans: Any, conversation: Any) -> None:
+    theirs = run(asyncio.SelectorEventLoop, kind, plans, conversation)
+    # What comes after close() is an error on asyncio's own, and dropped on ours; and it looks into
+    # what it has let go of, if resume_writing() closes.
+    assume(not any("SSLError" in one or "AttributeError" in one for one in seen(theirs)))
+    ours = run(pyev.new_event_loop, kind, plans, conversation)
+    if theirs.known is None and ours.known is None:
+        assert seen(ours) == seen(theirs)
+    for our, their in zip(ours.sides, theirs.sides, strict=True):
+        both = slice(min(limit(run, our.number) for run in (ours, theirs)))
+        assert our.trace[both] == their.trace[both]
+
+
+def limit(run: Run, number: int) -> int:
+    return len(run.sides[number].trace) if run.known is None else run.known[number]
+
+
+def seen(run: Run) -> list[str]:
+    return [repr(side.trace) for side in run.sides] + sorted(map(repr, run.reports))
