@@ -217,17 +217,24 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     def _transport_note(self, transport: object, text: str) -> None:
         base_events.logger.debug("%r %s", transport, text)
 
-    # Transports: asyncio's hooks.
+    # Transports: asyncio's hooks. From Python 3.15 on it gives them a context.
 
     def _make_socket_transport(
-        self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None
+        self,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: Any = None,
+        server: Any = None,
+        context: contextvars.Context | None = None,
     ) -> Any:
         if not _is_plain(sock, "recv", "recv_into", "send", "sendmsg", "shutdown"):
             return super()._make_socket_transport(
-                sock, protocol, waiter, extra=extra, server=server
+                sock, protocol, waiter, extra=extra, server=server, **_given(context)
             )
         self._ensure_fd_no_transport(sock)
-        return _core.make_socket_transport(self, sock, protocol, waiter, extra, server)
+        return _core.make_socket_transport(self, sock, protocol, waiter, extra, server, context)
 
     async def _create_connection_transport(
         self,
@@ -238,6 +245,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         server_side: bool = False,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        context: contextvars.Context | None = None,
     ) -> tuple[Any, Any]:
         try:
             sock.setblocking(False)
@@ -253,9 +261,10 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                     server_hostname=server_hostname,
                     ssl_handshake_timeout=ssl_handshake_timeout,
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
+                    context=context,
                 )
             else:
-                transport = self._make_socket_transport(sock, protocol, waiter)
+                transport = self._make_socket_transport(sock, protocol, waiter, context=context)
         except BaseException:
             sock.close()
             raise
@@ -283,6 +292,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         server: Any = None,
         ssl_handshake_timeout: Any = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: contextvars.Context | None = None,
     ) -> Any:
         tls = self._ssl_transport(
             protocol,
@@ -292,8 +302,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             server_hostname,
             ssl_handshake_timeout,
             ssl_shutdown_timeout,
+            context=context,
         )
-        self._make_socket_transport(rawsock, tls, extra=extra, server=server)
+        self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return tls
 
     def _ssl_transport(
@@ -306,6 +317,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         handshake_timeout: Any,
         shutdown_timeout: Any,
         makes_connection: bool = True,
+        context: contextvars.Context | None = None,
     ) -> Any:
         return _core.make_ssl_transport(
             self,
@@ -316,6 +328,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             (server_hostname or None) if not server_side else None,
             *_tls_timeouts(handshake_timeout, shutdown_timeout),
             makes_connection,
+            context,
         )
 
     def _peer_certificate(self, tls: Any) -> Any:
@@ -403,18 +416,29 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         backlog: int = 100,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        context: contextvars.Context | None = None,
     ) -> None:
         timeouts = _tls_timeouts(ssl_handshake_timeout, ssl_shutdown_timeout)
         if not _is_plain(sock, "accept"):
-            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *timeouts)
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **_given(context)
+            )
             return
         tls = (sslcontext, *timeouts) if sslcontext else None
-        self._serve(protocol_factory, sock, server, backlog, tls)
+        self._serve(protocol_factory, sock, server, backlog, tls, context)
 
-    def _serve(self, protocol_factory: Any, sock: Any, server: Any, backlog: int, tls: Any) -> None:
-        self._add_reader(
-            sock, _core.accept_connections, self, protocol_factory, sock, server, backlog, tls
-        )
+    def _serve(
+        self,
+        protocol_factory: Any,
+        sock: Any,
+        server: Any,
+        backlog: int,
+        tls: Any,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        # Each connection has a copy of the context that this runs in.
+        serving = protocol_factory, sock, server, backlog, tls
+        self._add_reader(sock, _core.accept_connections, self, *serving, context=context)
 
     def _accept_failed(
         self, error: OSError, protocol_factory: Any, sock: Any, server: Any, backlog: int, tls: Any
@@ -846,6 +870,11 @@ def _take_buffered(protocol: Any) -> bytes:
     early = bytes(reader._buffer)
     reader._buffer.clear()
     return early
+
+
+def _given(context: contextvars.Context | None) -> dict[str, contextvars.Context]:
+    """For what takes one from Python 3.15 on."""
+    return {} if context is None else {"context": context}
 
 
 def _is_plain(sock: Any, *methods: str) -> bool:

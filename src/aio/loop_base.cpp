@@ -140,8 +140,9 @@ bool LoopBase::now(double& result) {
 
 // Scheduling.
 
-// The first parameter of add_reader and add_writer, which take no context.
-static constexpr const char* kDescriptor = "fd";
+// The first parameter of add_reader and add_writer, which take no context, and of asyncio's hooks
+// below them, which do: told apart by their addresses.
+static constexpr char kDescriptor[] = "fd", kHookDescriptor[] = "fd";
 
 // `function([first, ]callback, *args, context=None)`, quickly where nothing is by keyword.
 bool LoopBase::parse(const char* function, const char* first, py::Args args, Call& call) {
@@ -670,11 +671,11 @@ bool LoopBase::drop(const Ref& handle) {
 Ref LoopBase::add(py::Args args, int events, const char* function, bool checked) {
     Call call;
     int fd;
-    if (!parse(function, kDescriptor, args, call)) return {};
+    if (!parse(function, checked ? kDescriptor : kHookDescriptor, args, call)) return {};
     if (checked && (!descriptor(call.first, fd) || !no_transport(call.first, fd))) return {};
     if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
     if ((!checked && !descriptor(call.first, fd)) || !loop()->alive()) return {};
-    Ref handle = handles().make(object(), call.callback, call.values, nullptr), replaced;
+    Ref handle = handles().make(object(), call.callback, call.values, call.context), replaced;
     if (!handle || !traced(handle.get())) return {};
     HandleTypes::track(handle.get());
     if (!readers_.set(fd, events, handle.get(), replaced, checked)) return {};
@@ -890,9 +891,11 @@ Look a host up, as socket.getaddrinfo() does, without blocking: in a thread. Awa
 A numeric address needs no looking up, and no thread. Raises socket.gaierror.
 asyncio: loop.getaddrinfo.)"),
     py::fast<&LoopBase::add_reader_hook>(
-        "_add_reader", "_add_reader($self, fd, callback, /, *args)\n--\n\nasyncio's hook."),
+        "_add_reader",
+        "_add_reader($self, fd, callback, /, *args, context=None)\n--\n\nasyncio's hook."),
     py::fast<&LoopBase::add_writer_hook>(
-        "_add_writer", "_add_writer($self, fd, callback, /, *args)\n--\n\nasyncio's hook."),
+        "_add_writer",
+        "_add_writer($self, fd, callback, /, *args, context=None)\n--\n\nasyncio's hook."),
     py::onearg<&LoopBase::remove_reader_hook>(
         "_remove_reader", "_remove_reader($self, fd, /)\n--\n\nasyncio's hook."),
     py::onearg<&LoopBase::remove_writer_hook>(

@@ -108,6 +108,8 @@ Ref marks(size_t low, size_t high) {
 
 Ref Flow::get_write_buffer_limits() { return marks(low_, high_); }
 
+Ref Flow::get_paused() { return Ref::borrow(paused_ ? Py_True : Py_False); }
+
 Ref Flow::get_protocol_paused() { return Ref::borrow(protocol_paused_ ? Py_True : Py_False); }
 
 Ref Flow::describe(size_t unsent) {
@@ -165,6 +167,7 @@ PyGetSetDef Flow::kAttributes[] = {
     py::get<&Transport::get_loop>("_loop", "The event loop; None once the connection is lost."),
     py::get<&Transport::get_socket>("_sock", "The socket."),
     py::get<&Transport::get_fd>("_sock_fd", "Its file descriptor."),
+    py::get<&Flow::get_paused>("_paused", "Whether pause_reading() was called."),
     py::get<&Flow::get_protocol_paused>("_protocol_paused", "Whether writing is held back."),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };

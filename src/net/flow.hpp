@@ -28,6 +28,7 @@ class Flow : public Transport {
     py::Ref pause_reading();
     py::Ref resume_reading();
     py::Ref get_write_buffer_limits();
+    py::Ref get_paused();
     py::Ref get_protocol_paused();
 
  protected:

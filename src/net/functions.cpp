@@ -36,16 +36,26 @@ static bool has(const char* function, Py_ssize_t count, Py_ssize_t wanted) {
            py::raise(PyExc_TypeError, "%s() takes %zd arguments, not %zd", function, wanted, count);
 }
 
-// make_..._transport(loop, file, protocol, waiter, extra, more): `more` is the kind's own.
+// A context, or None. False: an exception is set.
+static bool take_context(PyObject* given, PyObject*& context) {
+    context = or_null(given);
+    return !context || PyContext_CheckExact(context) ||
+           py::raise(PyExc_TypeError, "a contextvars.Context is required, not '%.200s'",
+                     Py_TYPE(context)->tp_name);
+}
+
+// make_..._transport(loop, file, protocol, waiter, extra, more[, context]): `more` is the kind's
+// own.
 template <Ref (*Make)(State&, Transport::Parts&, PyObject* more)>
 static PyObject* make(PyObject* module, PyObject* const* values, Py_ssize_t count) {
     auto& state = *static_cast<State*>(aio::State::of(module));
     int fd;
-    if (!has("a transport", count, 6)) return nullptr;
+    if (count != 7 && !has("a transport", count, 6)) return nullptr;
     aio::LoopBase* loop = loop_of(state, values[0]);
     if (!loop || !py::to_fd(values[1], fd)) return nullptr;
     py::Locked locked(loop);
     Transport::Parts parts = {loop, fd, values[2]};
+    if (count == 7 && !take_context(values[6], parts.context)) return nullptr;
     parts.socket = values[1];
     parts.waiter = or_null(values[3]);
     parts.extra = or_null(values[4]);
@@ -65,10 +75,10 @@ static Ref make_pipe(State& state, Transport::Parts& parts, PyObject* writes) {
 }
 
 // make_ssl_transport(loop, protocol, sslcontext, waiter, server_side, server_hostname,
-// handshake_timeout, shutdown_timeout, makes_connection)
+// handshake_timeout, shutdown_timeout, makes_connection, context)
 static PyObject* make_ssl_transport(PyObject* module, PyObject* const* values, Py_ssize_t count) {
     auto& state = *static_cast<State*>(aio::State::of(module));
-    if (!has("make_ssl_transport", count, 9)) return nullptr;
+    if (!has("make_ssl_transport", count, 10)) return nullptr;
     SslTransport::Parts parts = {loop_of(state, values[0]), values[1], values[2]};
     if (!parts.loop) return nullptr;
     parts.waiter = or_null(values[3]);
@@ -76,7 +86,7 @@ static PyObject* make_ssl_transport(PyObject* module, PyObject* const* values, P
     parts.handshake_timeout = values[6];
     parts.shutdown_timeout = values[7];
     if (!py::to_bool(values[4], parts.server_side) ||
-        !py::to_bool(values[8], parts.makes_connection))
+        !py::to_bool(values[8], parts.makes_connection) || !take_context(values[9], parts.context))
         return nullptr;
     py::Locked locked(parts.loop);
     return SslTransport::make(state, parts).release();
@@ -269,10 +279,10 @@ static PyMethodDef fast(const char* name, const char* doc) {
 }
 
 PyMethodDef functions[] = {
-    fast<make<make_socket>>(
-        "make_socket_transport",
-        "make_socket_transport(loop, sock, protocol, waiter, extra, server, /)\n--\n\n"
-        "A transport on a connected, non-blocking socket."),
+    fast<make<make_socket>>("make_socket_transport",
+                            "make_socket_transport(loop, sock, protocol, waiter, extra, server, "
+                            "context=None, /)\n--\n\n"
+                            "A transport on a connected, non-blocking socket."),
     fast<make<make_datagram>>(
         "make_datagram_transport",
         "make_datagram_transport(loop, sock, protocol, waiter, extra, address, /)\n--\n\n"
@@ -284,7 +294,7 @@ PyMethodDef functions[] = {
     fast<make_ssl_transport>(
         "make_ssl_transport",
         "make_ssl_transport(loop, protocol, sslcontext, waiter, server_side, server_hostname, "
-        "handshake_timeout, shutdown_timeout, makes_connection, /)\n--\n\n"
+        "handshake_timeout, shutdown_timeout, makes_connection, context, /)\n--\n\n"
         "A transport through TLS, to be made the protocol of the transport that it goes through."),
     fast<connect_socket>(
         "connect_socket",

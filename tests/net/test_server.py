@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import gc
 import socket
@@ -55,6 +56,75 @@ left_to_the_collector = pytest.mark.asyncio_fails(
 @pytest.fixture(params=["tcp", "unix"])
 def serving(request, net):
     return lambda make=Recorder: Serving(net, request.param, make)
+
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default="")
+
+
+class Reading(Recorder):
+    """What it finds in VARIABLE: when it is made, and in its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = [VARIABLE.get()]
+
+    def note(self, name):
+        self.found.append(VARIABLE.get())
+        VARIABLE.set(name)
+        super().note(name)
+
+
+# A transport had none of its own on asyncio's loop: each call had another copy.
+before_contexts = pytest.mark.asyncio_fails(
+    "forgets what the call before has set", when=sys.version_info < (3, 15), run=False
+)
+
+
+@before_contexts
+async def test_a_connection_has_a_context(serving, net):
+    """It begins as a copy of the server's: that one's is not changed by it."""
+    serving = serving(Reading)
+    VARIABLE.set("made")
+    await serving.start(start_serving=False)
+    VARIABLE.set("started")
+    await serving.server.start_serving()
+    VARIABLE.set("later")
+    for _ in range(2):
+        peer = serving.client()
+        await peer.send(b"x")
+        peer.close()
+    await serving.connections(2)
+    # From Python 3.15 on it is where the server was made that counts, not where it was started.
+    begun = "made" if sys.version_info >= (3, 15) else "started"
+    for protocol in serving.protocols:
+        await protocol.lost()
+        assert protocol.found == [begun, begun, "made", "data", "eof"]
+    serving.server.close()
+
+
+@before_contexts
+async def test_nobody_elses_context_is_the_connections(serving, net):
+    """Not that of a task which has resumed its reading."""
+
+    class Resumed(Reading):
+        def data_received(self, data):
+            super().data_received(data)
+            self.transport.pause_reading()
+            self.task = asyncio.ensure_future(self.resume())
+
+        async def resume(self):
+            VARIABLE.set("of the task")
+            self.transport.resume_reading()
+
+    serving = serving(Resumed)
+    await serving.start()
+    peer = serving.client()
+    await peer.send(b"x")
+    peer.close()
+    await serving.connections(1)
+    await serving.protocols[0].lost()
+    assert serving.protocols[0].found == ["", "", "made", "data", "eof"]
+    serving.server.close()
 
 
 async def test_serves(serving, net):
