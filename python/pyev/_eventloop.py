@@ -541,9 +541,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                     except BaseException:
                         made[0].close()
                         raise
-                    context, hostname, *timeouts = tls or (None, None)
+                    sslcontext, hostname, handshake, shutdown = tls or (None, None, None, None)
                     return await self._create_connection_transport(
-                        made[0], protocol_factory, context, hostname, False, *timeouts
+                        made[0], protocol_factory, sslcontext, hostname, False, handshake, shutdown
                     )
                 try:
                     await waiter
