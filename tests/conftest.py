@@ -420,6 +420,9 @@ def _at_once() -> Callable[..., list[Any]]:
 
 # Programs
 
+# Python warns of it, from 3.15 on before it forks: programs of tests know what they do.
+FORK_BESIDE_THREADS = "ignore:This process (pid:DeprecationWarning"
+
 
 @pytest.fixture
 def script() -> Callable[..., str]:
@@ -433,6 +436,8 @@ def script() -> Callable[..., str]:
                 "faulthandler",
                 "-W",
                 "error",
+                "-W",
+                FORK_BESIDE_THREADS,
                 "-c",
                 textwrap.dedent(source),
                 *args,
