@@ -23,10 +23,11 @@ static Ref attribute(const char* module, const char* name) {
     return found ? Ref::steal(PyObject_GetAttrString(found.get(), name)) : Ref();
 }
 
-// All derive from what has asyncio's flow control, and from what asyncio calls their kind.
+// All derive from what asyncio calls their kind, and those that write from its flow control.
 bool State::make_types(PyObject* module) {
     Ref flow = attribute("asyncio.transports", "_FlowControlMixin");
-    if (!flow) return false;
+    Ref read = attribute("asyncio.transports", "ReadTransport");
+    if (!flow || !read) return false;
     if (reinterpret_cast<PyTypeObject*>(flow.get())->tp_basicsize !=
         static_cast<Py_ssize_t>(offsetof(aio::Runnable::Head, weakrefs)))
         return py::raise(PyExc_ImportError, "asyncio's transports have an unknown layout");
@@ -36,7 +37,7 @@ bool State::make_types(PyObject* module) {
         return bases ? make_type(module, bases.get()) : Ref();
     };
     datagram_transport = make(DatagramTransport::make_type, "DatagramTransport");
-    read_pipe_transport = make(ReadPipeTransport::make_type, "ReadTransport");
+    read_pipe_transport = ReadPipeTransport::make_type(module, read.get());
     write_pipe_transport = make(WritePipeTransport::make_type, "WriteTransport");
     socket_transport = SocketTransport::make_type(module, flow.get());
     ssl_transport = SslTransport::make_type(module, flow.get());

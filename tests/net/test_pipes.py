@@ -386,6 +386,13 @@ async def test_a_write_end_is_not_read(net, pipe, name):
         getattr(writing.transport, name)()
 
 
+@pytest.mark.parametrize("name", ["write", "writelines", "write_eof", "can_write_eof"])
+async def test_a_read_end_is_not_written(net, pipe, name):
+    reading = await reader(net, pipe[0])
+    assert not isinstance(reading.transport, asyncio.WriteTransport)
+    assert not hasattr(reading.transport, name)
+
+
 async def test_changed_after_the_write(net, pipe):
     read, write = pipe
     writing, reading = await writer(net, write), await reader(net, read)
