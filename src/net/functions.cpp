@@ -70,6 +70,10 @@ static Ref make_datagram(State& state, Transport::Parts& parts, PyObject* addres
     return DatagramTransport::make(state, parts, address);
 }
 static Ref make_pipe(State& state, Transport::Parts& parts, PyObject* writes) {
+    // A number is no file: it could not be closed.
+    if (PyIndex_Check(parts.socket))
+        return py::raise(PyExc_AttributeError, "'%.200s' object has no attribute 'fileno'",
+                         Py_TYPE(parts.socket)->tp_name);
     return writes == Py_True ? WritePipeTransport::make(state, parts)
                              : ReadPipeTransport::make(state, parts);
 }

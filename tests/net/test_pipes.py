@@ -162,6 +162,14 @@ async def test_regular_file(net, tmp_path, how):
         assert not file.closed
 
 
+@pytest.mark.asyncio_fails("its transport's finalizer raises another exception", run=False)
+@pytest.mark.parametrize("how", ["connect_read_pipe", "connect_write_pipe"])
+async def test_no_file(net, pipe, how):
+    """A number could not be closed."""
+    with pytest.raises(AttributeError, match="fileno"):
+        await getattr(net.loop, how)(Reading, pipe["write" in how].fileno())
+
+
 async def test_character_device(net):
     """/dev/null takes everything; it cannot be watched for reading."""
     with open("/dev/null", "wb", 0) as file:
