@@ -380,7 +380,11 @@ Outcome Operation::sendall(Operation& self, Ref& result) {
     ssize_t sent = transfer(size, [&] {
         return ::send(fd, rest, static_cast<size_t>(size), MSG_DONTWAIT | MSG_NOSIGNAL);
     });
-    if (sent < 0) return failed();
+    if (sent < 0) {
+        Outcome outcome = failed();
+        if (outcome == Outcome::kFailed || size) return outcome;
+        sent = 0;  // no room for an empty datagram: as asyncio has it, nothing was to be sent
+    }
     self.sent_ += sent;
     if (sent < size) return Outcome::kAgain;
     result = Ref::none();

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import contextlib
 import errno
 import gc
 import os
@@ -311,6 +312,17 @@ def test_sizes(aloop, pair, size, first):
         assert type(received) is bytes
 
     aloop.run_until_complete(main())
+
+
+def test_nothing_is_sent_at_once(aloop):
+    """Also where the kernel takes no datagram, not even an empty one."""
+    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with a, b:
+        a.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                a.send(b"x" * 1000)
+        assert aloop.run_until_complete(asyncio.wait_for(aloop.sock_sendall(a, b""), 30)) is None
 
 
 def test_end_of_the_stream(aloop, pair):
