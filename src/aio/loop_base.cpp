@@ -689,8 +689,10 @@ Ref LoopBase::remove(PyObject* object, int events, bool checked) {
     if (closed_ && !checked) return Ref::borrow(Py_False);
     if (!descriptor(object, fd)) {
         fd = readers_.number_of(object, events);
-        if (fd < 0) return {};
+        // A number that is too large for a descriptor is not watched.
+        if (fd < 0 && !PyErr_ExceptionMatches(PyExc_OverflowError)) return {};
         PyErr_Clear();
+        if (fd < 0) return Ref::borrow(Py_False);
     } else if (checked && !no_transport(object, fd)) {
         return {};
     }

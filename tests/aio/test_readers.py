@@ -165,6 +165,8 @@ def test_closed_socket(aloop):
 def test_number_too_large(aloop):
     with pytest.raises(OverflowError):
         aloop.add_reader(2**40, print)
+    assert aloop.remove_reader(2**40) is False
+    assert aloop.remove_writer(2**40) is False
 
 
 def test_never_opened(aloop):
