@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from typing import Any
 
+import alike_kit
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from net_kit import SMALL, some_bytes
 from tls_kit import TLS_1_2, TLS_1_3, client_context, server_context
@@ -19,8 +19,6 @@ import pyev
 
 # A conversation is steps, of a side each, and after some of them all that was set off comes to
 # rest. A side also has what it does in its protocol's callbacks: once each, so that it ends.
-
-EXAMPLES = os.environ.get("PYEV_TEST_EXAMPLES")
 
 SIZES = st.sampled_from([0, 1, 100, 5000, 70_000])
 MARKS = st.sampled_from([None, 0, 1, 1000, 100_000])
@@ -179,7 +177,7 @@ def protocol(side: Side, buffered: bool) -> Any:
     return (Buffered if buffered else Whole)(side)
 
 
-class Run:
+class Run(alike_kit.Run):
     """A conversation on a loop."""
 
     kind: str
@@ -188,38 +186,12 @@ class Run:
     known: list[int] | None = None
     sides: list[Side]
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.reports: list[Any] = []
-        loop.set_exception_handler(self.on_exception)
-        self.knocker, self.door = socket.socketpair()
-
-    def on_exception(self, loop: Any, context: dict[str, Any]) -> None:
-        self.reports.append(type(context.get("exception")))
-
     def breaks(self) -> None:
         if self.known is None:
             self.known = [len(side.trace) for side in self.sides]
 
-    async def poll(self) -> None:
-        """What the kernel has ready by now has been seen to."""
-        future = self.loop.create_future()
-        self.loop.add_reader(self.door, lambda: future.done() or future.set_result(None))
-        self.knocker.send(b"k")
-        await future
-        self.loop.remove_reader(self.door)
-        self.door.recv(1)
-
-    async def rest(self) -> None:
-        """Until nothing happens any more."""
-        quiet = 0
-        before: Any = None
-        while quiet < 8:
-            await self.poll()
-            await asyncio.sleep(0)
-            now = [(len(side.trace), len(side.data)) for side in self.sides]
-            quiet = quiet + 1 if now == before else 0
-            before = now
+    def state(self) -> Any:
+        return [(len(side.trace), len(side.data)) for side in self.sides]
 
     async def connect(self, kind: str) -> None:
         version = {"tls 1.2": TLS_1_2, "tls 1.3": TLS_1_3}.get(kind)
@@ -258,7 +230,7 @@ class Run:
                 side.note(type(found))
         await self.rest()
 
-    async def talk(self, kind: str, plans: Any, conversation: Any) -> None:
+    async def main(self, kind: str, plans: Any, conversation: Any) -> None:
         self.kind = kind
         self.sides = [Side(self, plan, number) for number, plan in enumerate(plans)]
         await self.connect(kind)
@@ -291,32 +263,15 @@ class Run:
         assert all(side.lost.is_set() for side in self.sides if side.transport)
 
 
-def run(factory: Any, *arguments: Any) -> Run:
-    loop = factory()
-    try:
-        it = Run(loop)
-        with it.knocker, it.door:
-            loop.run_until_complete(asyncio.wait_for(it.talk(*arguments), 30))
-        return it
-    finally:
-        loop.close()
-
-
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls 1.2", "tls 1.3"])
-@settings(
-    max_examples=int(EXAMPLES or 60),
-    derandomize=not EXAMPLES,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@alike_kit.examples(60)
 @given(plans=st.tuples(side, side), conversation=conversation)
 def test_conversations(kind: str, plans: Any, conversation: Any) -> None:
-    theirs = run(asyncio.SelectorEventLoop, kind, plans, conversation)
+    theirs = Run.on(asyncio.SelectorEventLoop, kind, plans, conversation)
     # What comes after close() is an error on asyncio's own, and dropped on ours; and it looks into
     # what it has let go of, if resume_writing() closes.
     assume(not any("SSLError" in one or "AttributeError" in one for one in seen(theirs)))
-    ours = run(pyev.new_event_loop, kind, plans, conversation)
+    ours = Run.on(pyev.new_event_loop, kind, plans, conversation)
     if theirs.known is None and ours.known is None:
         assert seen(ours) == seen(theirs)
     for our, their in zip(ours.sides, theirs.sides, strict=True):

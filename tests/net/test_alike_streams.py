@@ -1,0 +1,462 @@
+"""Random use of streams: on our loop, ours and asyncio's do, step by step, what asyncio's do on its
+own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import alike_kit
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from net_kit import SMALL, some_bytes
+
+import pyev
+
+# A step is done at once, or begins a task of several, which may wait.
+
+PIECES = st.lists(
+    st.sampled_from([b"a", b"\n", b"#", b"##", b"ab\n", b"x" * 9, b"y" * 30]), max_size=5
+).map(b"".join)
+SIZES = st.sampled_from([-1, 0, 1, 3, 12, 40])
+SEPARATORS = st.sampled_from([b"\n", b"##", b"ab\n", b"#"])
+LIMITS = st.sampled_from([1, 4, 10, 1 << 16])
+
+read = st.one_of(
+    st.tuples(st.sampled_from(["read", "readexactly"]), SIZES),
+    st.tuples(st.just("readuntil"), SEPARATORS),
+    st.tuples(st.sampled_from(["read", "readuntil", "readline", "__anext__"])),
+)
+
+# What is wrong, and bytes that are none.
+odd = st.one_of(
+    st.tuples(
+        st.sampled_from(["read", "readexactly"]),
+        st.sampled_from([True, None, "text", 2.0, 1 << 70, -(1 << 70)]),
+    ),
+    st.tuples(
+        st.just("readuntil"),
+        st.sampled_from([b"", bytearray(b"#"), memoryview(b"b"), "text", None, 7]),
+    ),
+)
+feed = st.tuples(
+    st.just("feed_data"), PIECES, st.sampled_from([bytes, bytes, bytearray, memoryview])
+)
+by_hand = st.one_of(
+    feed,
+    st.tuples(st.just("cancel"), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["feed_eof", "at_eof", "exception", "hold", "let go"])),
+    st.tuples(st.just("set_exception"), st.sampled_from([LookupError, LookupError("an"), None])),
+    st.tuples(st.just("feed_data"), st.sampled_from(["text", None, 7])),
+)
+in_task = st.one_of(read, odd, feed, by_hand, st.tuples(st.just("sleep")))
+tasks = st.tuples(st.just("task"), st.lists(in_task, min_size=1, max_size=4))
+reading = st.tuples(st.just("task"), st.lists(read, min_size=1, max_size=3))
+use = st.one_of(reading, reading, tasks, feed, by_hand, st.tuples(st.just("sleep")))
+
+
+def short(result: Any) -> Any:
+    if isinstance(result, bytes) and len(result) > 100:
+        return len(result), zlib.crc32(result)
+    return result
+
+
+def raised(error: Any) -> Any:
+    if not isinstance(error, BaseException):
+        return error
+    names = ("partial", "expected", "consumed", "errno")
+    seen = [short(getattr(error, name, None)) for name in names]
+    arguments = () if isinstance(error, asyncio.IncompleteReadError) else error.args
+    return [type(error), arguments, seen, type(error.__context__), type(error.__cause__)]
+
+
+class Held:
+    """A transport that says whether it is held back."""
+
+    def __init__(self, trace: list[Any], able: bool) -> None:
+        self.trace, self.able = trace, able
+
+    def pause_reading(self) -> None:
+        self.trace.append("pause_reading")
+        if not self.able:
+            raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        self.trace.append("resume_reading")
+
+
+class Fed:
+    """A reader without a connection."""
+
+    def __init__(self, reader: Any, able: bool | None) -> None:
+        self.reader = reader
+        self.trace: list[Any] = []
+        self.tasks: list[Any] = []
+        self.held: list[memoryview] = []
+        self.count = itertools.count()
+        if able is not None:
+            reader.set_transport(Held(self.trace, able))
+
+    def note(self, *what: Any) -> None:
+        reader = self.reader
+        waits = reader._waiter is not None and (reader._waiter.done(), reader._waiter.cancelled())
+        seen = bytes(reader._buffer), reader._eof, repr(reader._exception), reader._paused
+        self.trace.append([*what, seen, reader._transport is not None, waits])
+
+    def do(self, step: Any) -> Any:
+        what, arguments = step[0], step[1:]
+        match what:
+            case "task":
+                task = asyncio.ensure_future(self.coroutine(next(self.count), *arguments))
+                self.tasks.append(task)
+            case "cancel":
+                return arguments[0] < len(self.tasks) and self.tasks[arguments[0]].cancel()
+            case "hold":  # it cannot change its size then
+                self.held.append(memoryview(self.reader._buffer))
+            case "let go":
+                for view in self.held:
+                    view.release()
+            case "feed_data" if len(arguments) == 2:
+                return self.reader.feed_data(arguments[1](arguments[0]))
+            case "exception":
+                return raised(self.reader.exception())
+            case _:
+                return getattr(self.reader, what)(*arguments)
+
+    async def try_to(self, number: int | None, step: Any) -> None:
+        result: Any = None
+        try:
+            if step[0] == "sleep":
+                await asyncio.sleep(0)
+            else:
+                result = self.do(step)
+                if asyncio.iscoroutine(result):
+                    result = await result
+        except asyncio.CancelledError:
+            self.note(number, "cancelled")
+            if number is not None:
+                raise
+        except (Exception, StopAsyncIteration) as error:
+            result = raised(error)
+        self.note(number, step[0], result)
+
+    async def coroutine(self, number: int, steps: list[Any]) -> None:
+        for step in steps:
+            await self.try_to(number, step)
+
+    async def play(self, steps: list[Any]) -> list[Any]:
+        for step in steps:
+            await self.try_to(None, step)
+        for end in (("let go",), *[("sleep",)] * 3, ("feed_eof",), *[("sleep",)] * 8):
+            await self.try_to(None, end)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        return self.trace
+
+
+@alike_kit.examples(300)
+@given(steps=st.lists(use, max_size=12), limit=LIMITS, able=st.sampled_from([True, False, None]))
+def test_fed_by_hand(steps: list[Any], limit: int, able: bool | None) -> None:
+    async def main(kind: Any) -> list[Any]:
+        return await Fed(kind(limit), able).play(steps)
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        theirs = runner.run(main(asyncio.StreamReader))
+    with asyncio.Runner(loop_factory=pyev.new_event_loop) as runner:
+        ours = runner.run(main(pyev.StreamReader))
+    assert ours == theirs
+
+
+# Connections. What one step or several write without a rest between them comes in one piece, if it
+# is little. Of much, only what does not depend on its pieces is done: each is so large that what
+# the kernel and a reader hold of it changes nothing.
+
+MUCH = st.sampled_from([100_000, 200_000, 300_000])
+
+at_once = st.one_of(
+    st.tuples(st.just("cancel"), st.integers(0, 3)),
+    st.tuples(
+        st.sampled_from(
+            ["write_eof", "close", "is_closing", "can_write_eof", "at_eof", "exception"]
+        )
+    ),
+    st.tuples(st.just("write"), st.sampled_from(["text", None, 7, b""])),
+    st.tuples(st.just("writelines"), st.sampled_from([["text"], None, 7, []])),
+)
+waiting = st.one_of(
+    st.tuples(st.sampled_from(["drain", "wait_closed", "sleep", "is_closing", "at_eof"])),
+    st.tuples(st.just("cancel"), st.integers(0, 3)),
+)
+little = st.one_of(
+    at_once,
+    st.tuples(st.just("write"), PIECES),
+    st.tuples(st.just("write"), PIECES.map(bytearray)),
+    st.tuples(st.just("writelines"), st.lists(PIECES, max_size=3)),
+    st.tuples(st.just("abort")),
+    st.tuples(st.just("task"), st.lists(st.one_of(read, read, odd, waiting), max_size=4)),
+)
+writes_much = st.one_of(
+    st.tuples(st.just("write much"), MUCH),
+    st.tuples(st.just("writelines much"), st.lists(MUCH, max_size=2)),
+)
+reads_much = st.one_of(
+    st.tuples(st.just("readexactly"), MUCH),
+    st.tuples(st.just("read"), st.just(-1)),
+)
+much = st.one_of(
+    at_once,
+    writes_much,
+    st.tuples(
+        st.just("task"),
+        st.lists(st.one_of(reads_much, reads_much, writes_much, waiting), max_size=4),
+    ),
+)
+
+
+def conversation(step: Any) -> Any:
+    return st.lists(st.tuples(st.integers(0, 1), step, st.booleans()), max_size=8)
+
+
+class End:
+    """A reader and a writer, and what was done with them."""
+
+    def __init__(self) -> None:
+        self.reader: Any = None
+        self.writer: Any = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.done: list[list[Any]] = []
+        self.trace: list[Any] = []
+
+    def has(self, reader: Any, writer: Any) -> None:
+        self.reader, self.writer = reader, writer
+
+    def do(self, step: Any) -> Any:
+        what, arguments = step[0], step[1:]
+        match what:
+            case "task":
+                self.done.append([])
+                coroutine = self.coroutine(self.done[-1], *arguments)
+                self.tasks.append(asyncio.ensure_future(coroutine))
+            case "cancel":
+                return arguments[0] < len(self.tasks) and self.tasks[arguments[0]].cancel()
+            case "abort":
+                return self.writer.transport.abort()
+            case "sleep":
+                return asyncio.sleep(0)
+            case "exception":
+                return raised(self.reader.exception())
+            case "write much":
+                return self.writer.write(some_bytes(arguments[0]))
+            case "writelines much":
+                return self.writer.writelines(list(map(some_bytes, arguments[0])))
+            case _:
+                its = self.reader if hasattr(self.reader, what) else self.writer
+                return getattr(its, what)(*arguments)
+
+    def step(self, step: Any) -> None:
+        try:
+            result = self.do(step)
+        except Exception as error:
+            # asyncio's own raises AttributeError for some calls after the end.
+            # What is wrong first with writelines(), each version says in its own way.
+            result = self.lost() or step[0].startswith("writelines") or raised(error)
+        self.trace.append([step[0], self.lost() or result])
+
+    async def coroutine(self, done: list[Any], steps: list[Any]) -> None:
+        for step in steps:
+            try:
+                result = self.do(step)
+                if asyncio.iscoroutine(result):
+                    result = await result
+            except asyncio.CancelledError:
+                done.append("cancelled")
+                raise
+            except (Exception, StopAsyncIteration) as error:
+                result = raised(error)
+            done.append([step[0], short(result)])
+
+    def lost(self) -> bool:
+        return bool(self.writer._protocol._connection_lost)
+
+    def broken(self) -> bool:
+        closed = self.writer._protocol._closed
+        return closed.done() and not closed.cancelled() and closed.exception() is not None
+
+    def at_rest(self, pieces: bool) -> None:
+        """What has been done since, of each task in its order."""
+        for number, done in enumerate(self.done):
+            self.trace.append([number, *done, self.tasks[number].done()])
+            done.clear()
+        reader = self.reader
+        held = [bytes(reader._buffer), reader._paused] if pieces else []
+        self.trace.append([self.lost(), reader._eof, *held])
+
+
+class Run(alike_kit.Run):
+    """A conversation on a loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, module: Any, kind: str, pieces: bool):
+        super().__init__(loop)
+        self.module, self.kind, self.pieces = module, kind, pieces
+        self.ends = [End(), End()]
+        # How much was noted at the last rest before the connection broke: what is seen after that
+        # depends on who looks first.
+        self.known: list[int] | None = None
+        self.rested = [0, 0]
+
+    def on_exception(self, loop: Any, context: dict[str, Any]) -> None:
+        self.reports.append([context["message"], raised(context.get("exception"))])
+
+    def state(self) -> Any:
+        return [[len(end.reader._buffer), *map(len, end.done), end.lost()] for end in self.ends]
+
+    async def rest(self) -> None:
+        await super().rest()
+        if self.known is None and any(end.broken() for end in self.ends):
+            self.known = self.rested
+        for end in self.ends:
+            end.at_rest(self.pieces)
+        self.rested = [len(end.trace) for end in self.ends]
+
+    def prepare(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        if end.family == socket.AF_INET:  # what accept() returned has no protocol asyncio knows
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        elif not self.pieces:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+
+    async def opened(self, limits: Any) -> None:
+        if self.kind == "tcp":
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                ends = socket.create_connection(listener.getsockname()), listener.accept()[0]
+        else:
+            ends = socket.socketpair()
+        for end, sock, limit in zip(self.ends, ends, limits, strict=True):
+            self.prepare(sock)
+            end.has(*await self.module.open_connection(sock=sock, limit=limit))
+
+    async def served(self, limits: Any, steps: list[Any], fails: bool) -> None:
+        """The second is a server's."""
+        came = self.loop.create_future()
+        end = self.ends[1]
+
+        def welcome(reader: Any, writer: Any) -> None:
+            self.prepare(writer.get_extra_info("socket"))
+            end.has(reader, writer)
+            came.set_result(None)
+
+        async def serve(reader: Any, writer: Any) -> None:
+            welcome(reader, writer)
+            end.do(("task", steps))
+            await end.tasks[0]
+            if fails:
+                raise LookupError("of the callback")
+
+        family = socket.AF_INET if self.kind == "tcp" else socket.AF_UNIX
+        with socket.socket(family) as listener:
+            listener.bind(("127.0.0.1", 0) if self.kind == "tcp" else "")
+            listener.listen()
+            listener.setblocking(False)
+            start = (
+                self.module.start_server if self.kind == "tcp" else (self.module.start_unix_server)
+            )
+            server = await start(serve if steps else welcome, sock=listener, limit=limits[1])
+            sock = socket.socket(family)
+            sock.connect(listener.getsockname())
+            self.prepare(sock)
+            self.ends[0].has(*await self.module.open_connection(sock=sock, limit=limits[0]))
+            await came
+            server.close()
+
+    async def talk(self, plan: Any, conversation: Any) -> None:
+        if plan["served"] is None:
+            await self.opened(plan["limits"])
+        else:
+            await self.served(plan["limits"], *plan["served"])
+        await self.rest()
+        for number, step, rests in conversation:
+            end, other = self.ends[number], self.ends[1 - number]
+            if step[0].startswith("write") and self.kind == "tcp" and other.writer.is_closing():
+                # It is answered by a reset, which this or the next one to write finds.
+                continue
+            end.step(step)
+            if rests:
+                await self.rest()
+        await self.rest()
+        for end in self.ends:
+            end.step(("close",))
+        await self.rest()
+        for end in self.ends:
+            end.writer.transport.abort()
+        await self.rest()
+        assert all(end.lost() for end in self.ends)
+        for end in self.ends:
+            for task in end.tasks:
+                task.cancel()
+            await asyncio.gather(*end.tasks, return_exceptions=True)
+            end.at_rest(self.pieces)
+
+
+def run(factory: Any, module: Any, kind: str, pieces: bool, *arguments: Any) -> Run:
+    loop = factory()
+    try:
+        it = Run(loop, module, kind, pieces)
+        with it.knocker, it.door:
+            loop.run_until_complete(asyncio.wait_for(it.talk(*arguments), 30))
+        return it
+    finally:
+        loop.close()
+
+
+def compare(streams: str, kind: str, pieces: bool, *arguments: Any) -> None:
+    theirs = run(asyncio.SelectorEventLoop, asyncio, kind, pieces, *arguments)
+    module = {"asyncio": asyncio, "pyev": pyev}[streams]
+    ours = run(pyev.new_event_loop, module, kind, pieces, *arguments)
+    if theirs.known is None and ours.known is None:
+        assert ours.reports == theirs.reports
+    for our, their, both in zip(ours.ends, theirs.ends, limits(ours, theirs), strict=True):
+        assert our.trace[:both] == their.trace[:both]
+
+
+def limits(*runs: Run) -> Iterator[int | None]:
+    known = [run.known for run in runs if run.known is not None]
+    return iter(map(min, zip(*known, strict=True)) if known else [None, None])
+
+
+@pytest.mark.parametrize("streams", ["asyncio", "pyev"])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@alike_kit.examples(60)
+@given(
+    plan=st.fixed_dictionaries(
+        {
+            "limits": st.tuples(LIMITS, LIMITS),
+            "served": st.none()
+            | st.tuples(st.lists(st.one_of(read, read, waiting), max_size=3), st.booleans()),
+        }
+    ),
+    conversation=conversation(little),
+)
+def test_little(streams: str, kind: str, plan: Any, conversation: Any) -> None:
+    compare(streams, kind, True, plan, conversation)
+
+
+@pytest.mark.parametrize("streams", ["asyncio", "pyev"])
+@alike_kit.examples(60)
+@given(
+    plan=st.fixed_dictionaries(
+        {
+            "limits": st.tuples(*[st.sampled_from([1000, 1 << 20])] * 2),
+            "served": st.none()
+            | st.tuples(st.lists(st.one_of(reads_much, waiting), max_size=3), st.booleans()),
+        }
+    ),
+    conversation=conversation(much),
+)
+def test_much(streams: str, plan: Any, conversation: Any) -> None:
+    compare(streams, "unix", False, plan, conversation)
