@@ -108,8 +108,10 @@ bool Operation::watching() const {
 bool Operation::watch() {
     if (watching()) return true;
     int fd;
-    if (!fileno(fd) || !loop()->watch_operation(socket_.get(), fd, events_, object(), plain_))
-        return false;
+    if (!fileno(fd)) return false;
+    // Another took its place, and what it was woken for: it waits until it is cancelled.
+    if (std::exchange(waited_, true) && loop()->readers().at(fd, events_)) return true;
+    if (!loop()->watch_operation(socket_.get(), fd, events_, object(), plain_)) return false;
     fd_ = fd;
     return true;
 }

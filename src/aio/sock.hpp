@@ -127,6 +127,7 @@ class Operation {
     int events_ = 0;
     int fd_ = -1;  // that the loop watches
     Phase phase_ = Phase::kNone;
+    bool waited_ = false;
     bool plain_ = false;  // exactly a socket.socket: no method of its own to call
 };
 

@@ -714,6 +714,31 @@ def test_replaced_by_a_reader(aloop, pair):
     assert seen == [b"x"]
 
 
+def test_replaced_when_it_was_woken(aloop, pair):
+    """As in asyncio, by another that took what it was woken for: it does not come back."""
+    a, b = pair
+
+    async def receive_twice():
+        return [await aloop.sock_recv(a, 1) for _ in range(2)]
+
+    async def main():
+        first = aloop.create_task(aloop.sock_recv(a, 1))
+        await asyncio.sleep(0)
+        b.send(b"x")
+        second = aloop.create_task(receive_twice())
+        aloop.add_reader(b, lambda: None)  # the loop polls before the second runs
+        for _ in range(5):
+            await asyncio.sleep(0)
+        aloop.remove_reader(b)
+        b.send(b"y")
+        assert await asyncio.wait_for(second, 10) == [b"x", b"y"]
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    aloop.run_until_complete(main())
+
+
 def test_removed_by_remove_reader(aloop, pair):
     a, _ = pair
 
