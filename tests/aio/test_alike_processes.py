@@ -37,7 +37,7 @@ READING: dict[str, tuple[str, ...]] = {
     "cat": ("cat",),
     "head": ("head", "-c", "10"),
     "two lines": (*SHELL, "read x; echo $x; exec 1>&-; read y"),
-    "both": (*SHELL, "echo out; echo err >&2; cat; exit 4"),
+    "both": (*SHELL, "echo out; echo err >&2; exec cat"),
 }
 PROGRAMS = SILENT | READING
 
