@@ -71,7 +71,9 @@ def raised(error: Any) -> Any:
         return error
     names = ("partial", "expected", "consumed", "errno")
     seen = [short(getattr(error, name, None)) for name in names]
-    arguments = () if isinstance(error, asyncio.IncompleteReadError) else error.args
+    # The words for a wrong type differ from one Python to the next.
+    plain = not isinstance(error, (asyncio.IncompleteReadError, TypeError))
+    arguments = error.args if plain else ()
     return [type(error), arguments, seen, type(error.__context__), type(error.__cause__)]
 
 
@@ -187,7 +189,7 @@ at_once = st.one_of(
         )
     ),
     st.tuples(st.just("write"), st.sampled_from(["text", None, 7, b""])),
-    st.tuples(st.just("writelines"), st.sampled_from([["text"], None, 7, []])),
+    st.tuples(st.just("writelines"), st.sampled_from([["text"], 7, []])),
 )
 waiting = st.one_of(
     st.tuples(st.sampled_from(["drain", "wait_closed", "sleep", "is_closing", "at_eof"])),
