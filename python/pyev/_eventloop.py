@@ -249,6 +249,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     ) -> tuple[Any, Any]:
         try:
             sock.setblocking(False)
+            if context is None and sys.version_info >= (3, 15):
+                context = contextvars.copy_context()
             protocol = protocol_factory()
             waiter = self.create_future()
             if ssl:
@@ -261,10 +263,10 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                     server_hostname=server_hostname,
                     ssl_handshake_timeout=ssl_handshake_timeout,
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
-                    context=context,
+                    **_given(context),
                 )
             else:
-                transport = self._make_socket_transport(sock, protocol, waiter, context=context)
+                transport = self._make_socket_transport(sock, protocol, waiter, **_given(context))
         except BaseException:
             sock.close()
             raise
@@ -304,7 +306,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             ssl_shutdown_timeout,
             context=context,
         )
-        self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
+        self._make_socket_transport(rawsock, tls, extra=extra, server=server, **_given(context))
         return tls
 
     def _ssl_transport(
