@@ -26,6 +26,8 @@ import pytest
 
 import pyev
 
+sys.path.append(str(Path(__file__).parent))  # for alike_kit
+
 BACKENDS = {
     name.removeprefix("EVBACKEND_").lower(): getattr(pyev, name)
     for name in dir(pyev)

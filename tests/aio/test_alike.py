@@ -7,18 +7,16 @@ import asyncio
 import contextvars
 import gc
 import itertools
-import os
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pyev
+from alike_kit import examples
 
 # A program is steps, and a step is a tuple: what is done, and with which of a few names. A
 # callback's steps cannot wait, a coroutine's can.
-
-EXAMPLES = os.environ.get("PYEV_TEST_EXAMPLES")
 
 NAMES = st.integers(0, 3)
 VALUES = st.integers(0, 9)
@@ -333,13 +331,7 @@ def run(factory: Any, steps: list[Any]) -> list[Any]:
         loop.close()
 
 
-@settings(
-    max_examples=int(EXAMPLES or 300),
-    derandomize=not EXAMPLES,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@examples(300)
 @given(coroutine)
 def test_programs(steps: list[Any]) -> None:
     gc.disable()

@@ -13,15 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pyev
+from alike_kit import Steps, examples
 
 # A program either waits for its standard input, or its end is waited for before the next step: so
 # nothing depends on who is quicker. What one that is killed had written does, and is left out.
-
-EXAMPLES = os.environ.get("PYEV_TEST_EXAMPLES")
 
 SHELL = "/bin/sh", "-c"
 SILENT: dict[str, tuple[str, ...]] = {
@@ -78,28 +77,22 @@ reactions = st.dictionaries(
 )
 
 
-class Use:
+class Use(Steps):
     """The use of a child process on a loop."""
 
     process: Any = None  # asyncio.subprocess.Process, if it is one
     transport: Any = None
 
-    def __init__(self, loop: Any, child: dict[str, str]) -> None:
-        self.loop, self.child = loop, child
-        self.trace: list[Any] = []
-        self.reports: list[Any] = []
+    child: dict[str, str]
+
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop)
         self.tasks: list[tuple[str, asyncio.Task[Any]]] = []
         self.input = b""
         self.read = 0
         self.killed = self.fed = self.over = False
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by main)
-        self.null = open(os.devnull, "rb")  # noqa: SIM115
-        loop.set_exception_handler(
-            lambda _, context: self.reports.append(type(context.get("exception")))
-        )
-
-    def note(self, *what: Any) -> None:
-        self.trace.append(what)
+        self.file = self.stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        self.null = self.stack.enter_context(open(os.devnull, "rb"))  # noqa: SIM115
 
     def options(self) -> dict[str, Any]:
         files = {"file": self.file, "number": self.file.fileno()}
@@ -235,21 +228,21 @@ class Use:
     async def start(self, arguments: Any, options: Any) -> None:
         raise NotImplementedError
 
-    async def main(self, steps: list[Any]) -> None:
-        with self.file, self.null:
-            try:
-                await self.start(PROGRAMS[self.child["program"]], self.options())
-            except Exception as error:
-                self.note("refused", type(error))
-                return
+    async def main(self, child: dict[str, str], steps: list[Any]) -> None:
+        self.child = child
+        try:
+            await self.start(PROGRAMS[child["program"]], self.options())
+        except Exception as error:
+            self.note("refused", type(error))
+            return
+        await self.settle()
+        for step in steps:
+            await self.step(step)
             await self.settle()
-            for step in steps:
-                await self.step(step)
-                await self.settle()
-            await self.end()
-            self.transport.close()
-            self.file.seek(0)
-            self.note("file", None if self.killed else self.file.read())
+        await self.end()
+        self.transport.close()
+        self.file.seek(0)
+        self.note("file", None if self.killed else self.file.read())
 
     async def end(self) -> None:
         if not self.over:
@@ -302,12 +295,15 @@ class Protocol(asyncio.SubprocessProtocol):
 
 
 class Calls(Use):
-    def __init__(self, loop: Any, child: dict[str, str], reactions: dict[str, Any]) -> None:
-        super().__init__(loop, child)
-        self.reactions = dict(reactions)
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop)
         self.calls: list[Any] = []
         self.data: dict[int, bytes] = {}
         self.losses: dict[int, Any] = {}
+
+    async def main(self, child: Any, steps: list[Any], reactions: Any = ()) -> None:
+        self.reactions = dict(reactions)
+        await super().main(child, steps)
 
     def saw(self, event: str, *what: Any) -> None:
         self.calls.append(event)
@@ -333,16 +329,6 @@ class Calls(Use):
         self.note(sorted(self.data.items()), sorted(self.losses.items()))
 
 
-def run(factory: Any, kind: Any, child: Any, steps: Any, *arguments: Any) -> Any:
-    loop = factory()
-    try:
-        use = kind(loop, child, *arguments)
-        loop.run_until_complete(asyncio.wait_for(use.main(steps), 30))
-        return use.trace, sorted(map(repr, use.reports))
-    finally:
-        loop.close()
-
-
 @pytest.fixture(autouse=True)
 def _threads_of_asyncio() -> Iterator[None]:
     """Where it waits by threads, they stay for a moment."""
@@ -352,29 +338,19 @@ def _threads_of_asyncio() -> Iterator[None]:
             thread.join()
 
 
-def examples(number: int) -> settings:
-    return settings(
-        max_examples=int(EXAMPLES or number),
-        derandomize=not EXAMPLES,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 @examples(50)
 @given(child, st.lists(st.one_of(of_process, of_stdin, of_transport), max_size=6))
 def test_streams(child: Any, steps: Any) -> None:
-    theirs = run(asyncio.SelectorEventLoop, Streams, child, steps)
-    ours = run(pyev.new_event_loop, Streams, child, steps)
+    theirs = Streams.on(asyncio.SelectorEventLoop, child, steps).seen()
+    ours = Streams.on(pyev.new_event_loop, child, steps).seen()
     assert ours == theirs
 
 
 @examples(50)
 @given(child, reactions, st.lists(st.one_of(of_stdin, of_transport), max_size=6))
 def test_calls(child: Any, reactions: Any, steps: Any) -> None:
-    theirs = run(asyncio.SelectorEventLoop, Calls, child, steps, reactions)
-    ours = run(pyev.new_event_loop, Calls, child, steps, reactions)
+    theirs = Calls.on(asyncio.SelectorEventLoop, child, steps, reactions).seen()
+    ours = Calls.on(pyev.new_event_loop, child, steps, reactions).seen()
     assert ours == theirs
 
 
@@ -413,30 +389,25 @@ wrong = st.dictionaries(st.sampled_from(list(WRONG)), st.integers(0, 6), max_siz
 )
 
 
-class Refused(Use):
-    def __init__(self, loop: Any, arguments: dict[str, Any], shell: bool) -> None:
-        super().__init__(loop, {"program": "true"})
-        self.arguments, self.shell = arguments, shell
-
-    async def main(self, steps: Any) -> None:
-        arguments = {"stdin": -3, "stdout": -3, "stderr": -3} | self.arguments
+class Refused(Steps):
+    async def main(self, given: dict[str, Any], shell: bool) -> None:
+        arguments = {"stdin": -3, "stdout": -3, "stderr": -3} | given
         program = arguments.pop("program", "true")
         more = arguments.pop("arguments", [])
-        with self.file, self.null:
-            try:
-                if self.shell:
-                    process = await asyncio.create_subprocess_shell(program, **arguments)
-                else:
-                    process = await asyncio.create_subprocess_exec(program, *more, **arguments)
-                self.note(await process.wait())
-                process._transport.close()
-            except Exception as error:
-                self.note(type(error), str(error))
+        try:
+            if shell:
+                process = await asyncio.create_subprocess_shell(program, **arguments)
+            else:
+                process = await asyncio.create_subprocess_exec(program, *more, **arguments)
+            self.note(await process.wait())
+            process._transport.close()
+        except Exception as error:
+            self.note(type(error), str(error))
 
 
 @examples(60)
 @given(wrong, st.booleans())
 def test_arguments(arguments: Any, shell: bool) -> None:
-    theirs = run(asyncio.SelectorEventLoop, Refused, arguments, [], shell)
-    ours = run(pyev.new_event_loop, Refused, arguments, [], shell)
+    theirs = Refused.on(asyncio.SelectorEventLoop, arguments, shell).seen()
+    ours = Refused.on(pyev.new_event_loop, arguments, shell).seen()
     assert ours == theirs

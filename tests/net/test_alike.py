@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from typing import Any
 
-import alike_kit
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from net_kit import SMALL, some_bytes
 from tls_kit import TLS_1_2, TLS_1_3, client_context, server_context
 
 import pyev
+from alike_kit import Buffered, Connection, End, Whole, connected_pair, examples
 
 # A conversation is steps, of a side each, and after some of them all that was set off comes to
 # rest. A side also has what it does in its protocol's callbacks: once each, so that it ends.
@@ -55,26 +56,17 @@ side = st.fixed_dictionaries(
 conversation = st.lists(st.tuples(st.integers(0, 1), step, st.booleans()), max_size=8)
 
 
-class Side:
+class Side(End):
     """What one of the protocols sees and does."""
 
-    def __init__(self, run: Run, plan: dict[str, Any], number: int) -> None:
-        self.run, self.plan, self.number = run, plan, number
-        self.reactions = dict(plan["reactions"])
-        self.transport: Any = None
-        self.data = bytearray()
-        self.trace: list[Any] = []
-        self.lost = asyncio.Event()
+    def __init__(self, run: Conversation, number: int, plan: dict[str, Any]) -> None:
+        super().__init__(run, number, plan["reactions"])
+        self.plan = plan
         # Whether there is no telling how much it has got: it paused, or has closed TLS.
         self.paused = self.closed = False
 
-    def note(self, *what: Any) -> None:
-        self.trace.append(what)
-
-    def saw(self, event: str, *what: Any) -> None:
-        self.note(event, *what)
-        for step in self.reactions.pop(event, ()):
-            self.do(step)
+    def protocol(self, buffered: bool) -> Any:
+        return (Buffered if buffered else Whole)(self)
 
     def differs(self, what: str) -> bool:
         """Whether it does something else to TLS on asyncio's own loop, as it is done there."""
@@ -92,7 +84,7 @@ class Side:
     def do(self, step: Any) -> None:
         what, arguments = step[0], step[1:]
         transport = self.transport
-        other = self.run.sides[1 - self.number].transport
+        other = self.run.ends[1 - self.number].transport
         if what.startswith("write") and self.run.kind == "tcp" and other and other.is_closing():
             # It is answered by a reset: what is written in one turn is one segment, or several of
             # which the second finds that. Unix sockets tell at once.
@@ -114,7 +106,7 @@ class Side:
                 case "write wrong":
                     result = transport.write(arguments[0])
                 case "set_protocol":
-                    result = transport.set_protocol(protocol(self, not self.plan["buffered"]))
+                    result = transport.set_protocol(self.protocol(not self.plan["buffered"]))
                 case _:
                     result = getattr(transport, what)(*arguments)
         except Exception as error:
@@ -124,84 +116,22 @@ class Side:
         if what.startswith("write") and self.run.kind == "tcp":
             return
         # asyncio's own raises AttributeError for some calls after the end.
-        self.note(what, *arguments, self.lost.is_set() or result)
-
-    def made(self, transport: Any) -> None:
-        self.transport = transport
-        self.saw("made")
-
-    def got(self, data: bytes) -> None:
-        self.data += data
-        if len(self.data) == len(data):  # in how many pieces it comes is nobody's promise
-            self.saw("data")
+        self.note(what, *arguments, self.lost or result)
 
     def ended(self) -> bool:
-        self.saw("eof")
+        super().ended()
         return self.plan["keeps open"]
 
-    def is_lost(self, error: BaseException | None) -> None:
-        self.lost.set()
-        if error is not None:
-            self.run.breaks()
-        self.saw("lost", type(error))
 
-
-class Whole(asyncio.Protocol):
-    def __init__(self, side: Side) -> None:
-        self.side = side
-        self.connection_made = side.made
-        self.data_received = side.got
-        self.eof_received = side.ended
-        self.connection_lost = side.is_lost
-        self.pause_writing = lambda: side.saw("pause")
-        self.resume_writing = lambda: side.saw("resume")
-
-
-class Buffered(asyncio.BufferedProtocol):
-    def __init__(self, side: Side) -> None:
-        self.side, self.buffer = side, bytearray(10_000)
-        self.connection_made = side.made
-        self.eof_received = side.ended
-        self.connection_lost = side.is_lost
-        self.pause_writing = lambda: side.saw("pause")
-        self.resume_writing = lambda: side.saw("resume")
-
-    def get_buffer(self, hint: int) -> bytearray:
-        return self.buffer
-
-    def buffer_updated(self, size: int) -> None:
-        self.side.got(self.buffer[:size])
-
-
-def protocol(side: Side, buffered: bool) -> Any:
-    return (Buffered if buffered else Whole)(side)
-
-
-class Run(alike_kit.Run):
-    """A conversation on a loop."""
-
+class Conversation(Connection):
     kind: str
     connected = False
-    # How much was noted when the connection broke: what is seen then depends on who looks first.
-    known: list[int] | None = None
-    sides: list[Side]
-
-    def breaks(self) -> None:
-        if self.known is None:
-            self.known = [len(side.trace) for side in self.sides]
-
-    def state(self) -> Any:
-        return [(len(side.trace), len(side.data)) for side in self.sides]
 
     async def connect(self, kind: str) -> None:
         version = {"tls 1.2": TLS_1_2, "tls 1.3": TLS_1_3}.get(kind)
-        if kind == "tcp":
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                ends = socket.create_connection(listener.getsockname()), listener.accept()[0]
-        else:
-            ends = socket.socketpair()
+        ends = connected_pair(socket.AF_INET if kind == "tcp" else socket.AF_UNIX)
         tasks = []
-        for end, side in zip(ends, self.sides, strict=True):
+        for end, side in zip(ends, self.ends, strict=True):
             end.setblocking(False)
             if end.family == socket.AF_UNIX:  # full at once, and empty at once: no timer decides
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
@@ -212,19 +142,19 @@ class Run(alike_kit.Run):
             if version:
                 context = server_context(version) if server else client_context(version)
                 options = {"ssl": context} | ({} if server else {"server_hostname": "localhost"})
-            factory = lambda side=side: protocol(side, side.plan["buffered"])  # noqa: E731
+            factory = functools.partial(side.protocol, side.plan["buffered"])
             if server:
                 connected = self.loop.connect_accepted_socket(factory, end, **options)
             else:
                 connected = self.loop.create_connection(factory, sock=end, **options)
             tasks.append(self.loop.create_task(connected))
         await self.rest()
-        for side, task in zip(self.sides, tasks, strict=True):
+        for side, task in zip(self.ends, tasks, strict=True):
             side.note("connected", task.done())
             self.connected = True
             task.cancel()
         for side, found in zip(
-            self.sides, await asyncio.gather(*tasks, return_exceptions=True), strict=True
+            self.ends, await asyncio.gather(*tasks, return_exceptions=True), strict=True
         ):
             if isinstance(found, BaseException):
                 side.note(type(found))
@@ -232,56 +162,43 @@ class Run(alike_kit.Run):
 
     async def main(self, kind: str, plans: Any, conversation: Any) -> None:
         self.kind = kind
-        self.sides = [Side(self, plan, number) for number, plan in enumerate(plans)]
+        self.ends = [Side(self, number, plan) for number, plan in enumerate(plans)]
         await self.connect(kind)
         for number, step, rests in conversation:
-            side = self.sides[number]
+            side = self.ends[number]
             if side.transport is None:
                 continue
             with contextlib.suppress(ZeroDivisionError):
                 side.do(step)
             if rests:
                 await self.rest()
-                for side in self.sides:
+                for side in self.ends:
                     side.note("has", side.paused or side.closed or len(side.data))
         await self.rest()
-        for side in self.sides:
+        for side in self.ends:
             side.note("at rest", side.transport and side.transport.is_closing())
-        for side in self.sides:
-            if side.transport is not None and not side.lost.is_set():
+        for side in self.ends:
+            if side.transport is not None and not side.lost:
                 side.transport.resume_reading()
         await self.rest()
-        for side in self.sides:
+        for side in self.ends:
             if side.transport is not None:
                 side.transport.close()
         await self.rest()
-        for side in self.sides:
-            side.note("at the end", side.lost.is_set(), side.closed or len(side.data))
-            if side.transport is not None and not side.lost.is_set():
+        for side in self.ends:
+            side.note("at the end", side.lost, side.closed or len(side.data))
+            if side.transport is not None and not side.lost:
                 side.transport.abort()
         await self.rest()
-        assert all(side.lost.is_set() for side in self.sides if side.transport)
+        assert all(side.lost for side in self.ends if side.transport)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls 1.2", "tls 1.3"])
-@alike_kit.examples(60)
+@examples(60)
 @given(plans=st.tuples(side, side), conversation=conversation)
 def test_conversations(kind: str, plans: Any, conversation: Any) -> None:
-    theirs = Run.on(asyncio.SelectorEventLoop, kind, plans, conversation)
+    theirs = Conversation.on(asyncio.SelectorEventLoop, kind, plans, conversation)
     # What comes after close() is an error on asyncio's own, and dropped on ours; and it looks into
     # what it has let go of, if resume_writing() closes.
-    assume(not any("SSLError" in one or "AttributeError" in one for one in seen(theirs)))
-    ours = Run.on(pyev.new_event_loop, kind, plans, conversation)
-    if theirs.known is None and ours.known is None:
-        assert seen(ours) == seen(theirs)
-    for our, their in zip(ours.sides, theirs.sides, strict=True):
-        both = slice(min(limit(run, our.number) for run in (ours, theirs)))
-        assert our.trace[both] == their.trace[both]
-
-
-def limit(run: Run, number: int) -> int:
-    return len(run.sides[number].trace) if run.known is None else run.known[number]
-
-
-def seen(run: Run) -> list[str]:
-    return [repr(side.trace) for side in run.sides] + sorted(map(repr, run.reports))
+    assume(not any("SSLError" in one or "AttributeError" in one for one in theirs.seen()))
+    Conversation.on(pyev.new_event_loop, kind, plans, conversation).compare(theirs)

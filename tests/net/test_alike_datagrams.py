@@ -8,23 +8,17 @@ import contextlib
 import socket
 from typing import Any
 
-import alike_kit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from net_kit import SMALL, some_bytes
 
 import pyev
+from alike_kit import Run, connected_pair, examples
 
 
-class Run(alike_kit.Run):
-    """What is done on a loop, and seen there."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self.stack = contextlib.ExitStack()
-        self.stack.enter_context(self.knocker)
-        self.stack.enter_context(self.door)
+class Sockets(Run):
+    """What is done with sockets on a loop."""
 
     def socket(self, family: int, kind: int) -> socket.socket:
         """Which has a name."""
@@ -34,17 +28,6 @@ class Run(alike_kit.Run):
         if family == socket.AF_UNIX:  # full at once, and empty at once
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
         return sock
-
-
-def run(factory: Any, kind: Any, *arguments: Any) -> Any:
-    loop = factory()
-    try:
-        it = kind(loop)
-        with it.stack:
-            loop.run_until_complete(asyncio.wait_for(it.talk(*arguments), 30))
-        return it
-    finally:
-        loop.close()
 
 
 def raised(error: BaseException) -> Any:
@@ -173,7 +156,7 @@ class Protocol(asyncio.DatagramProtocol):
         self.end.saw("datagram", data, self.end.run.names.get(address, address))
 
 
-class Endpoints(Run):
+class Endpoints(Sockets):
     """Two of them."""
 
     ends: list[End]
@@ -240,7 +223,7 @@ class Endpoints(Run):
         if kind.endswith("remote"):
             await self.loop.create_datagram_endpoint(lambda: Protocol(self.ends[0]), **later)
 
-    async def talk(self, kind: str, reactions: Any, steps: Any) -> None:
+    async def main(self, kind: str, reactions: Any, steps: Any) -> None:
         self.ends = [End(self, number, given) for number, given in enumerate(reactions)]
         if kind.endswith("remote"):  # the other is to connect to it
             self.ends[1].reactions.pop("made", None)
@@ -281,11 +264,11 @@ class Endpoints(Run):
     "kind",
     ["udp", "udp connected", "udp remote", "unix", "unix connected", "unix remote"],
 )
-@alike_kit.examples(40)
+@examples(40)
 @given(reactions=st.tuples(reactions, reactions), steps=talk)
 def test_endpoints(kind: str, reactions: Any, steps: Any) -> None:
-    theirs = run(asyncio.SelectorEventLoop, Endpoints, kind, reactions, steps)
-    ours = run(pyev.new_event_loop, Endpoints, kind, reactions, steps)
+    theirs = Endpoints.on(asyncio.SelectorEventLoop, kind, reactions, steps)
+    ours = Endpoints.on(pyev.new_event_loop, kind, reactions, steps)
     known = [one.known for one in (ours, theirs) if one.known is not None]
     if not known:
         assert ours.reports == theirs.reports
@@ -326,21 +309,17 @@ on_sockets = st.one_of(
 calls = st.lists(st.tuples(st.integers(0, 1), on_sockets, st.booleans()), max_size=10)
 
 
-class Operations(Run):
+class Operations(Sockets):
     """Two sockets that are connected to each other, and one that listens."""
 
-    async def talk(self, family: int, kind: int, steps: Any) -> None:
+    async def main(self, family: int, kind: int, steps: Any) -> None:
         self.family = family
         if kind == socket.SOCK_DGRAM:
             self.pair = [self.socket(family, kind) for _ in range(2)]
             for sock, other in zip(self.pair, reversed(self.pair), strict=True):
                 sock.connect(other.getsockname())
-        elif family == socket.AF_UNIX:
-            self.pair = [self.stack.enter_context(sock) for sock in socket.socketpair()]
         else:
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                one = self.stack.enter_context(socket.create_connection(listener.getsockname()))
-                self.pair = [one, self.stack.enter_context(listener.accept()[0])]
+            self.pair = [self.stack.enter_context(sock) for sock in connected_pair(family)]
         for sock in self.pair:
             sock.setblocking(False)
         self.listener = self.socket(family, socket.SOCK_STREAM)
@@ -476,10 +455,10 @@ class Operations(Run):
         pytest.param(socket.AF_UNIX, socket.SOCK_DGRAM, id="unix datagrams"),
     ],
 )
-@alike_kit.examples(60)
+@examples(60)
 @given(steps=calls)
 def test_operations(family: int, kind: int, steps: Any) -> None:
-    theirs = run(asyncio.SelectorEventLoop, Operations, family, kind, steps)
-    ours = run(pyev.new_event_loop, Operations, family, kind, steps)
+    theirs = Operations.on(asyncio.SelectorEventLoop, family, kind, steps)
+    ours = Operations.on(pyev.new_event_loop, family, kind, steps)
     assert ours.trace == theirs.trace
     assert ours.reports == theirs.reports

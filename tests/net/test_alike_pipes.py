@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alike_kit import Run, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from net_kit import SMALL, some_bytes
 
 import pyev
+from alike_kit import Connection, End, Whole, examples
 
 # Of each channel, the ends are a transport each, or one of them is only a descriptor. As in
 # test_alike.py, what is done are steps of one end, and of its protocol's callbacks once each.
@@ -71,29 +71,17 @@ METHODS = [
 ]
 
 
-class End:
-    """What the protocol of one end sees and does: 0 reads, 1 writes."""
+class PipeEnd(End):
+    """0 reads, 1 writes."""
 
-    def __init__(self, run: Pipes, number: int, reactions: dict[str, Any]) -> None:
-        self.run, self.number = run, number
-        self.reactions = dict(reactions)
-        self.transport: Any = None
-        self.file: Any = None
-        self.data = bytearray()
-        self.trace: list[Any] = []
-        self.sent = 0
-        self.lost = False
+    file: Any = None
+    sent = 0
 
-    def note(self, *what: Any) -> None:
-        self.trace.append(what)
-
-    def saw(self, event: str, *what: Any) -> None:
-        self.note(event, *what)
-        for step in self.reactions.pop(event, ()):
-            # What the kernel has room for then depends on how much was read at once, and on the
-            # end asyncio's own calls connection_lost() twice.
-            if event != "resume" or not ("write" in step[0] or step[0] in ("close", "abort")):
-                self.do(step)
+    def react(self, event: str, step: Any) -> None:
+        # What the kernel has room for then depends on how much was read at once, and on the end
+        # asyncio's own calls connection_lost() twice.
+        if event != "resume" or not ("write" in step[0] or step[0] in ("close", "abort")):
+            self.do(step)
 
     def do(self, step: Any) -> None:
         what, arguments = step[0], step[1:]
@@ -121,7 +109,7 @@ class End:
                 case "writelines wrong":
                     result = transport.writelines([b"x", 7])
                 case "set_protocol":
-                    result = transport.set_protocol(protocol(self))
+                    result = transport.set_protocol(Whole(self))
                 case "get_protocol":
                     found = transport.get_protocol()
                     result = found is not None and found.end is self
@@ -143,32 +131,6 @@ class End:
     def made(self, transport: Any) -> None:
         self.transport = transport
         self.saw("made", transport.get_extra_info("pipe") is self.file)
-
-    def got(self, data: bytes) -> None:
-        self.data += data
-        if len(self.data) == len(data):  # in how many pieces it comes is nobody's promise
-            self.saw("data")
-
-    def is_lost(self, error: BaseException | None) -> None:
-        self.lost = True
-        if error is not None:
-            self.run.breaks()
-        self.saw("lost", type(error))
-
-
-class Protocol(asyncio.Protocol):
-    def __init__(self, end: End) -> None:
-        self.end = end
-        self.connection_made = end.made
-        self.data_received = end.got
-        self.eof_received = lambda: end.saw("eof")
-        self.connection_lost = end.is_lost
-        self.pause_writing = lambda: end.saw("pause")
-        self.resume_writing = lambda: end.saw("resume")
-
-
-def protocol(end: End) -> Any:
-    return Protocol(end)
 
 
 def open_ends(kind: str) -> list[Any]:
@@ -192,22 +154,12 @@ def open_ends(kind: str) -> list[Any]:
     return [open(read, "rb", 0), open(write, "wb", 0)]
 
 
-class Pipes(Run):
+class Pipes(Connection):
     """The use of a channel on a loop."""
-
-    # How much was noted when it broke: what is seen then depends on who looks first.
-    known: list[int] | None = None
-
-    def breaks(self) -> None:
-        if self.known is None:
-            self.known = [len(end.trace) for end in self.ends]
-
-    def state(self) -> Any:
-        return [(len(end.trace), len(end.data)) for end in self.ends]
 
     async def main(self, kind: str, plans: Any, alone: int | None, use: Any) -> None:
         self.kind = kind
-        self.ends = [End(self, number, plan) for number, plan in enumerate(plans)]
+        self.ends = [PipeEnd(self, number, plan) for number, plan in enumerate(plans)]
         tasks = []
         for end, file in zip(self.ends, open_ends(kind), strict=True):
             end.file = file
@@ -215,7 +167,7 @@ class Pipes(Run):
                 os.set_blocking(file.fileno(), False)
                 continue
             name = "connect_write_pipe" if end.number else "connect_read_pipe"
-            connected = getattr(self.loop, name)(lambda end=end: protocol(end), file)
+            connected = getattr(self.loop, name)(lambda end=end: Whole(end), file)
             tasks.append(self.loop.create_task(connected))
         await self.rest()
         for transport, found in await asyncio.gather(*tasks):
@@ -268,7 +220,7 @@ class Pipes(Run):
         for end in self.ends:
             end.note("has", len(end.data))
 
-    def by_hand(self, end: End, step: Any) -> None:
+    def by_hand(self, end: PipeEnd, step: Any) -> None:
         """A step of an end that is no transport."""
         if end.file.closed:
             return
@@ -299,16 +251,4 @@ def test_use(kind: str, plans: Any, alone: int | None, use: Any) -> None:
         alone = None
     theirs = Pipes.on(asyncio.SelectorEventLoop, kind, plans, alone, use)
     ours = Pipes.on(pyev.new_event_loop, kind, plans, alone, use)
-    if theirs.known is None and ours.known is None:
-        assert seen(ours) == seen(theirs)
-    for our, their in zip(ours.ends, theirs.ends, strict=True):
-        both = slice(min(limit(run, our.number) for run in (ours, theirs)))
-        assert our.trace[both] == their.trace[both]
-
-
-def limit(run: Any, number: int) -> int:
-    return len(run.ends[number].trace) if run.known is None else run.known[number]
-
-
-def seen(run: Any) -> list[str]:
-    return [repr(end.trace) for end in run.ends] + sorted(map(repr, run.reports))
+    ours.compare(theirs)

@@ -14,27 +14,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from alike_kit import Run, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pyev
+from alike_kit import Steps, examples
 
 SLOTS = st.integers(0, 1)
 
 
-class Steps(Run):
-    """Steps on a loop, and what came of each."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self.trace: list[Any] = []
-
-    def note(self, *what: Any) -> None:
-        self.trace.append(what)
-
-    def state(self) -> Any:
-        return len(self.trace)
+class Said(Steps):
+    """Calls too, and what they said."""
 
     def noting(self, what: Any, function: Any, *arguments: Any) -> Any:
         try:
@@ -44,9 +34,6 @@ class Steps(Run):
             return None
         self.note(what, result if isinstance(result, int | str | None) else type(result))
         return result
-
-    def seen(self) -> Any:
-        return self.trace, sorted(map(repr, self.reports))
 
 
 # Servers: one of TCP, one of unix sockets. What connects to them is no transport.
@@ -110,7 +97,7 @@ class Guest(asyncio.Protocol):
         self.trace.append(("lost", type(exc)))
 
 
-class Servers(Steps):
+class Servers(Said):
     def state(self) -> Any:
         return [len(self.trace), *(len(guest.trace) for guest in self.guests)]
 
@@ -121,8 +108,8 @@ class Servers(Steps):
         self.guests: list[Guest] = []
         self.clients: list[socket.socket] = []
         self.tasks: list[tuple[str, int, asyncio.Task[Any]]] = []
-        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-            self.folder, self.stack = Path(folder), stack
+        with tempfile.TemporaryDirectory() as folder:
+            self.folder = Path(folder)
             for step, rests in steps:
                 await self.step(*step)
                 if rests:
@@ -248,7 +235,7 @@ own = st.deferred(lambda: st.lists(of_own, max_size=2))
 of_own = st.one_of(
     st.tuples(st.sampled_from(["add_reader", "add_writer"]), HOW, own),
     st.tuples(st.sampled_from(["remove_reader", "remove_writer"]), HOW),
-    st.tuples(st.sampled_from(["send", "raise", "cancel"])),
+    st.tuples(st.sampled_from(["send", "raise"])),
 )
 of_descriptor = st.one_of(
     of_own, st.tuples(st.sampled_from(["close", "open", "detach and close", "receive"]))
@@ -262,7 +249,7 @@ of_descriptors = st.lists(
 )
 
 
-class Descriptors(Steps):
+class Descriptors(Said):
     def open(self) -> None:
         self.ends = [*socket.socketpair(), *socket.socketpair()]
         for end in self.ends:
@@ -302,9 +289,6 @@ class Descriptors(Steps):
         match what:
             case "raise":
                 raise ZeroDivisionError("of a callback")
-            case "cancel":
-                # Handles are what add_reader() returns, and what the tests of it are about.
-                return
             case "close" | "detach and close":
                 self.end(end)
                 return
@@ -372,7 +356,7 @@ of_signal = st.one_of(
 )
 
 
-class Signals(Steps):
+class Signals(Said):
     async def main(self, steps: list[Any]) -> None:
         self.added: set[int] = set()
         for step, rests in steps:

@@ -10,13 +10,13 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import alike_kit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from net_kit import SMALL, some_bytes
 
 import pyev
+from alike_kit import Run, connected_pair, examples
 
 # A step is done at once, or begins a task of several, which may wait.
 
@@ -162,7 +162,7 @@ class Fed:
         return self.trace
 
 
-@alike_kit.examples(300)
+@examples(300)
 @given(steps=st.lists(use, max_size=12), limit=LIMITS, able=st.sampled_from([True, False, None]))
 def test_fed_by_hand(steps: list[Any], limit: int, able: bool | None) -> None:
     async def main(kind: Any) -> list[Any]:
@@ -300,12 +300,15 @@ class End:
         self.trace.append([self.lost(), reader._eof, *held])
 
 
-class Run(alike_kit.Run):
+class Conversation(Run):
     """A conversation on a loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, module: Any, kind: str, pieces: bool):
+    module: Any
+    kind: str
+    pieces: bool
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self.module, self.kind, self.pieces = module, kind, pieces
         self.ends = [End(), End()]
         # How much was noted at the last rest before the connection broke: what is seen after that
         # depends on who looks first.
@@ -334,11 +337,7 @@ class Run(alike_kit.Run):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
 
     async def opened(self, limits: Any) -> None:
-        if self.kind == "tcp":
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                ends = socket.create_connection(listener.getsockname()), listener.accept()[0]
-        else:
-            ends = socket.socketpair()
+        ends = connected_pair(socket.AF_INET if self.kind == "tcp" else socket.AF_UNIX)
         for end, sock, limit in zip(self.ends, ends, limits, strict=True):
             self.prepare(sock)
             end.has(*await self.module.open_connection(sock=sock, limit=limit))
@@ -376,7 +375,10 @@ class Run(alike_kit.Run):
             await came
             server.close()
 
-    async def talk(self, plan: Any, conversation: Any) -> None:
+    async def main(
+        self, module: Any, kind: str, pieces: bool, plan: Any, conversation: Any
+    ) -> None:
+        self.module, self.kind, self.pieces = module, kind, pieces
         if plan["served"] is None:
             await self.opened(plan["limits"])
         else:
@@ -405,35 +407,24 @@ class Run(alike_kit.Run):
             end.at_rest(self.pieces)
 
 
-def run(factory: Any, module: Any, kind: str, pieces: bool, *arguments: Any) -> Run:
-    loop = factory()
-    try:
-        it = Run(loop, module, kind, pieces)
-        with it.knocker, it.door:
-            loop.run_until_complete(asyncio.wait_for(it.talk(*arguments), 30))
-        return it
-    finally:
-        loop.close()
-
-
 def compare(streams: str, kind: str, pieces: bool, *arguments: Any) -> None:
-    theirs = run(asyncio.SelectorEventLoop, asyncio, kind, pieces, *arguments)
+    theirs = Conversation.on(asyncio.SelectorEventLoop, asyncio, kind, pieces, *arguments)
     module = {"asyncio": asyncio, "pyev": pyev}[streams]
-    ours = run(pyev.new_event_loop, module, kind, pieces, *arguments)
+    ours = Conversation.on(pyev.new_event_loop, module, kind, pieces, *arguments)
     if theirs.known is None and ours.known is None:
         assert ours.reports == theirs.reports
     for our, their, both in zip(ours.ends, theirs.ends, limits(ours, theirs), strict=True):
         assert our.trace[:both] == their.trace[:both]
 
 
-def limits(*runs: Run) -> Iterator[int | None]:
+def limits(*runs: Conversation) -> Iterator[int | None]:
     known = [run.known for run in runs if run.known is not None]
     return iter(map(min, zip(*known, strict=True)) if known else [None, None])
 
 
 @pytest.mark.parametrize("streams", ["asyncio", "pyev"])
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-@alike_kit.examples(60)
+@examples(60)
 @given(
     plan=st.fixed_dictionaries(
         {
@@ -449,7 +440,7 @@ def test_little(streams: str, kind: str, plan: Any, conversation: Any) -> None:
 
 
 @pytest.mark.parametrize("streams", ["asyncio", "pyev"])
-@alike_kit.examples(60)
+@examples(60)
 @given(
     plan=st.fixed_dictionaries(
         {
