@@ -195,14 +195,13 @@ waiting = st.one_of(
     st.tuples(st.sampled_from(["drain", "wait_closed", "sleep", "is_closing", "at_eof"])),
     st.tuples(st.just("cancel"), st.integers(0, 3)),
 )
-little = st.one_of(
-    at_once,
+writes = st.one_of(
     st.tuples(st.just("write"), PIECES),
     st.tuples(st.just("write"), PIECES.map(bytearray)),
     st.tuples(st.just("writelines"), st.lists(PIECES, max_size=3)),
-    st.tuples(st.just("abort")),
-    st.tuples(st.just("task"), st.lists(st.one_of(read, read, odd, waiting), max_size=4)),
 )
+uses = st.tuples(st.just("task"), st.lists(st.one_of(read, read, odd, waiting), max_size=4))
+little = st.one_of(at_once, st.tuples(st.just("abort")), writes, writes, uses, uses, uses, uses)
 writes_much = st.one_of(
     st.tuples(st.just("write much"), MUCH),
     st.tuples(st.just("writelines much"), st.lists(MUCH, max_size=2)),
@@ -211,14 +210,11 @@ reads_much = st.one_of(
     st.tuples(st.just("readexactly"), MUCH),
     st.tuples(st.just("read"), st.just(-1)),
 )
-much = st.one_of(
-    at_once,
-    writes_much,
-    st.tuples(
-        st.just("task"),
-        st.lists(st.one_of(reads_much, reads_much, writes_much, waiting), max_size=4),
-    ),
+uses_much = st.tuples(
+    st.just("task"),
+    st.lists(st.one_of(reads_much, reads_much, writes_much, waiting), max_size=4),
 )
+much = st.one_of(at_once, writes_much, writes_much, uses_much, uses_much, uses_much)
 
 
 def conversation(step: Any) -> Any:
@@ -266,8 +262,7 @@ class End:
             result = self.do(step)
         except Exception as error:
             # asyncio's own raises AttributeError for some calls after the end.
-            # What is wrong first with writelines(), each version says in its own way.
-            result = self.lost() or step[0].startswith("writelines") or raised(error)
+            result = self.lost() or self.wrong(step, error)
         self.trace.append([step[0], self.lost() or result])
 
     async def coroutine(self, done: list[Any], steps: list[Any]) -> None:
@@ -280,15 +275,18 @@ class End:
                 done.append("cancelled")
                 raise
             except (Exception, StopAsyncIteration) as error:
-                result = raised(error)
+                result = self.wrong(step, error)
             done.append([step[0], short(result)])
+
+    def wrong(self, step: Any, error: BaseException) -> Any:
+        # What is wrong first with writelines(), each version of asyncio says in its own way.
+        return step[0].startswith("writelines") or raised(error)
 
     def lost(self) -> bool:
         return bool(self.writer._protocol._connection_lost)
 
     def broken(self) -> bool:
-        closed = self.writer._protocol._closed
-        return closed.done() and not closed.cancelled() and closed.exception() is not None
+        return self.reader.exception() is not None
 
     def at_rest(self, pieces: bool) -> None:
         """What has been done since, of each task in its order."""
@@ -397,7 +395,8 @@ class Conversation(Run):
             end.step(("close",))
         await self.rest()
         for end in self.ends:
-            end.writer.transport.abort()
+            if not end.lost():
+                end.writer.transport.abort()
         await self.rest()
         assert all(end.lost() for end in self.ends)
         for end in self.ends:
