@@ -39,7 +39,7 @@ class Clock(asyncio.DatagramProtocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
-    def datagram_received(self, data: bytes, address: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Any) -> None:
         if len(data) != QUESTION.size:
             return
         word, number = QUESTION.unpack(data)
@@ -49,7 +49,7 @@ class Clock(asyncio.DatagramProtocol):
             self.lost += 1
             return
         self.answered += 1
-        self.transport.sendto(ANSWER.pack(TOLD, number, time.time()), address)
+        self.transport.sendto(ANSWER.pack(TOLD, number, time.time()), addr)
 
 
 class Asker(asyncio.DatagramProtocol):
@@ -62,18 +62,18 @@ class Asker(asyncio.DatagramProtocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
-    def datagram_received(self, data: bytes, address: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Any) -> None:
         if len(data) != ANSWER.size:
             return
         word, number, there = ANSWER.unpack(data)
         if word == TOLD and number in self.waiting and not self.waiting[number].done():
             self.waiting[number].set_result(there)
 
-    def error_received(self, error: Exception) -> None:
+    def error_received(self, exc: Exception) -> None:
         """The other machine says that nobody listens; who waits is told so at once."""
         for future in self.waiting.values():
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(exc)
 
     async def ask(self) -> float:
         """By how much their clock is ahead of ours, give or take half the way there and back."""

@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         if user != os.getuid():
             transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.store.connections.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:

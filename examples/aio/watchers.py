@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         self.clients.add(transport)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.clients.discard(self.transport)
 
 

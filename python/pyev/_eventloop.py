@@ -114,8 +114,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         SelectorEventLoop.__init__(self, _Selector(self))
 
     # The native half has these too, and would come first.
-    __del__ = SelectorEventLoop.__del__
-    __repr__ = SelectorEventLoop.__repr__
+    def __del__(self) -> None:
+        SelectorEventLoop.__del__(self)
+
+    def __repr__(self) -> str:
+        return SelectorEventLoop.__repr__(self)
 
     # asyncio's loop wakes itself through a pair of sockets, which libev's eventfd makes needless.
     def _make_self_pipe(self) -> None:

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def mypy(tool: str, *arguments: str, cwd: Path) -> str:
-    """What mypy or stubtest had to say; "" for nothing."""
+def said_by(tool: str, *arguments: str, cwd: Path) -> str:
+    """What a type checker had to say; "" for nothing."""
     done = subprocess.run(
         [sys.executable, "-m", tool, *arguments],
         cwd=cwd,
@@ -40,7 +40,7 @@ def test_type_information_is_installed() -> None:
 
 def test_stubs_match_the_module(tmp_path: Path) -> None:
     allowed = HERE / "allowed.txt"
-    assert mypy("mypy.stubtest", "pyev", "--allowlist", str(allowed), cwd=tmp_path) == ""
+    assert said_by("mypy.stubtest", "pyev", "--allowlist", str(allowed), cwd=tmp_path) == ""
 
 
 def test_every_public_name_has_a_docstring() -> None:
@@ -62,8 +62,21 @@ def test_every_public_name_has_a_docstring() -> None:
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
 def test_sample(sample: Path, tmp_path: Path) -> None:
     """Each `type: ignore` in a sample is an error that has to be one: an unused one fails."""
-    assert mypy("mypy", "--strict", "--config-file", "", str(sample), cwd=tmp_path) == ""
+    assert said_by("mypy", "--strict", "--config-file", "", str(sample), cwd=tmp_path) == ""
 
 
 def test_the_package_itself(tmp_path: Path) -> None:
-    assert mypy("mypy", "--strict", "--config-file", "", str(SOURCE / "pyev"), cwd=tmp_path) == ""
+    assert (
+        said_by("mypy", "--strict", "--config-file", "", str(SOURCE / "pyev"), cwd=tmp_path) == ""
+    )
+
+
+def test_samples_and_examples_as_pyright_sees_them(tmp_path: Path) -> None:
+    """Editors ask pyright, which solves type variables otherwise than mypy."""
+    settings = SOURCE.parent / "pyproject.toml"
+    assert said_by("basedpyright", "--project", str(settings), cwd=tmp_path) == ""
+
+
+def test_no_public_type_is_left_to_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+    assert said_by("basedpyright", "--verifytypes", "pyev", "--ignoreexternal", cwd=tmp_path) == ""

@@ -127,5 +127,5 @@ class Answers(asyncio.DatagramProtocol):
     def __init__(self, answers: "asyncio.Queue[bytes]") -> None:
         self.answers = answers
 
-    def datagram_received(self, data: bytes, address: object) -> None:
+    def datagram_received(self, data: bytes, addr: object) -> None:
         self.answers.put_nowait(data)

@@ -113,7 +113,7 @@ class Lines(asyncio.Protocol):
         self.transport = transport
         self.transports.add(transport)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.transports.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:
@@ -156,9 +156,9 @@ class Datagrams(asyncio.DatagramProtocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
-    def datagram_received(self, data: bytes, address: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Any) -> None:
         number, _, request = data.decode(errors="replace").partition(" ")
-        self.transport.sendto(f"{number} {self.answer(request)}".encode(), address)
+        self.transport.sendto(f"{number} {self.answer(request)}".encode(), addr)
 
 
 @asynccontextmanager

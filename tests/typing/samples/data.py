@@ -46,7 +46,7 @@ loop.prepare(on_any).start()
 loop.check(on_any, None).start()
 pyev.Idle(loop, on_any, [1, 2]).data.append(3)
 
-with loop.async_(on_any, 5) as wake:
+with loop.async_(None, 5) as wake:
     assert_type(wake, pyev.Async[int])
     wake.send()
     assert_type(wake.sent, bool)

@@ -1,3 +1,4 @@
+# pyright: reportDeprecated=false
 """asyncio's loop and streams, as its own stubs have them."""
 
 import asyncio
