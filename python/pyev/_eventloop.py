@@ -113,12 +113,10 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self._handlers_before: dict[int, Any] = {}
         SelectorEventLoop.__init__(self, _Selector(self))
 
-    # The native half has these too, and would come first.
-    def __del__(self) -> None:
-        SelectorEventLoop.__del__(self)
-
-    def __repr__(self) -> str:
-        return SelectorEventLoop.__repr__(self)
+    # The native half has these too, and would come first. As attributes they work when modules have
+    # been cleared; the types are for checkers that would have to guess.
+    __del__: Callable[["EventLoop"], None] = SelectorEventLoop.__del__
+    __repr__: Callable[["EventLoop"], str] = SelectorEventLoop.__repr__
 
     # asyncio's loop wakes itself through a pair of sockets, which libev's eventfd makes needless.
     def _make_self_pipe(self) -> None:

@@ -397,7 +397,7 @@ def test_task_in_debug_mode(aloop):
     aloop.run_until_complete(task)
 
 
-# asyncio's create_task() hands on any keyword since then.
+# A loop's create_task() hands on any keyword since then, asyncio's own since 3.14.
 @pytest.mark.skipif(sys.version_info < (3, 13, 3), reason="create_task() takes it since 3.13.3")
 def test_eager_task(aloop):
     running = []
@@ -407,10 +407,10 @@ def test_eager_task(aloop):
         return value
 
     async def main():
-        eager = asyncio.create_task(work(1), eager_start=True, name="eager")
+        eager = aloop.create_task(work(1), eager_start=True, name="eager")
         assert eager.done()
         assert running == [1]
-        lazy = asyncio.create_task(work(2), eager_start=False)
+        lazy = aloop.create_task(work(2), eager_start=False)
         assert running == [1]
         return eager.get_name(), await lazy
 
