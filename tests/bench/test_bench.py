@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,20 @@ def test_what_is_published_is_of_the_figures_beside_it(tmp_path: Path) -> None:
     assert names == [f"{n}.{e}" for n in ("asyncio", "libev", "scale") for e in ("json", "md")]
     for name in names:
         assert (tmp_path / name).read_text() == (PUBLISHED / name).read_text(), name
+
+
+def test_the_readme_says_what_is_published() -> None:
+    table = (PUBLISHED / "asyncio.md").read_text()
+    first, *lines = table.splitlines()
+    (means,) = [line.split("|") for line in lines if line.startswith("| pyev |")]
+    _, _, _, _, uvloop, best, rows, _, ahead, _ = [cell.split(" (")[0].strip() for cell in means]
+    (python,) = re.findall(r"CPython [\d.]+", first)
+    words = " ".join((BENCH.parent / "README.md").read_text().split())
+    for said in (
+        f"on {python} pyev is ahead of six other event loops on {ahead} of {rows} rows",
+        f"it does {best} times as much as the best of them on each, and {uvloop} times as much",
+    ):
+        assert said in words
 
 
 def test_every_row_is_explained(bench: Any) -> None:
