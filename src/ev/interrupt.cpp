@@ -51,7 +51,11 @@ void Interrupt::dead(Watch* watch) { static_cast<Interrupt*>(watch->owner)->clos
 
 void Interrupt::close() {
     if (!loop_) return;
-    bool gone = (!inside_ && !kept_) || let_go();
+    bool gone = true;
+    if (inside_ || kept_)
+        gone = let_go();
+    else if (state_ && state_->main_thread == py::this_thread())
+        (void)let_go();  // who had set another over it may have put it back since
     inside_ = false;
     if (ev_is_active(&io_)) {
         ev_ref(loop_);
@@ -59,9 +63,8 @@ void Interrupt::close() {
     }
     loop_ = nullptr;
     if (!gone) return;  // their numbers must not become another's
-    if (state_) Loop::forget_interrupt(*state_, writer_, previous_);
     ::close(reader_);
-    ::close(writer_);
+    if (writer_ >= 0) ::close(writer_);
 }
 
 int Interrupt::set(int fd) {
@@ -77,7 +80,11 @@ bool Interrupt::enter(State& state, struct ev_loop* loop, Descriptors& descripto
     py::ErrorGuard guard;
     int previous = set(writer_);
     if (previous < -1) return true;
-    if (previous != writer_) previous_ = previous;
+    if (previous != writer_) {
+        // Where it was kept under that one, that one would go back to it.
+        if (previous >= 0) Loop::forget_interrupt(state, writer_, previous_);
+        previous_ = previous;
+    }
     inside_ = true;
     return true;
 }
@@ -90,34 +97,47 @@ void Interrupt::keep(bool kept) { kept_ = kept || (kept_ && loop_ && !inside_ &&
 
 // False: signals still write to the pipe, for only the main thread may change that.
 bool Interrupt::let_go() {
+    if (!state_) return true;
     py::ErrorGuard guard;
     int ours = set(previous_);
     if (ours < -1) ours = set(previous_ = -1);  // the other's descriptor is closed by now
     if (ours < -1) return false;
-    if (ours != writer_) set(ours);  // set meanwhile, to stay
-    if (previous_ >= 0) drain(false);
+    if (ours != writer_) {
+        set(ours);  // set meanwhile, to stay
+        Loop::forget_interrupt(*state_, writer_, previous_);
+    }
+    if (previous_ >= 0) (void)drain(false);
+    previous_ = -1;
     return true;
 }
 
 // Empties the pipe; bytes that somebody else waits for go on to them. Each is a signal's number.
-void Interrupt::drain(bool tell) {
+// False: nobody can write to it any more.
+bool Interrupt::drain(bool tell) {
     unsigned char bytes[128];
     ssize_t size;
     auto* loop = static_cast<Loop*>(ev_userdata(loop_));
     while ((size = read(reader_, bytes, sizeof bytes)) > 0) {
         Driver* driver = tell ? loop->driver() : nullptr;
         for (ssize_t i = 0; driver && i < size; ++i)
-            if (!driver->signalled(driver, bytes[i])) return loop->fail();
+            if (!driver->signalled(driver, bytes[i])) return loop->fail(), true;
         if (previous_ >= 0 && write(previous_, bytes, size) < 0) continue;  // full: it wakes anyway
     }
+    return size != 0;
 }
 
 void Interrupt::readable(struct ev_loop* loop, ev_io* io, int revents) {
     auto* self = static_cast<Interrupt*>(io->data);
-    if (!(revents & EV_ERROR)) return self->drain(true);
-    // libev could not watch it, and has stopped it, which takes the reference anew.
-    ev_ref(loop);
-    self->descriptors_->stop(&self->watch_);
+    if (!(revents & EV_ERROR)) {
+        if (self->drain(true)) return;
+        // The program has closed the other end, whose number may be another's by now.
+        (void)self->let_go();
+        self->writer_ = -1;
+    } else {
+        // libev could not watch it, and has stopped it, which takes the reference anew.
+        ev_ref(loop);
+        self->descriptors_->stop(&self->watch_);
+    }
     self->close();
     self->wait_shortly(loop);
 }

@@ -23,7 +23,8 @@ class Interrupt {
     void close();
     // Readable when a signal has come; -1 where nothing tells.
     int fd() const { return inside_ ? reader_ : -1; }
-    // Another's, to which it would go back, is closed: there is what that one would go back to.
+    // Another's, to which it would go back, is out of the row: there is what that one would go back
+    // to.
     void forget(int fd, int before) {
         if (previous_ == fd) previous_ = before;
     }
@@ -37,7 +38,7 @@ class Interrupt {
     static void dead(Watch* watch);
     int set(int fd);
     bool let_go();
-    void drain(bool tell);
+    [[nodiscard]] bool drain(bool tell);
 
     struct ev_loop* loop_ = nullptr;
     Descriptors* descriptors_ = nullptr;

@@ -620,6 +620,24 @@ def test_the_wakeup_fd_of_a_loop_that_is_closed_is_not_put_back(script):
     """)
 
 
+def test_a_wakeup_fd_that_the_program_closes(loop, calls):
+    """The loop has another, and is not busy with the end of the first."""
+    before = signal.signal(signal.SIGALRM, calls)
+
+    def close(watcher, revents):
+        os.close(signal.set_wakeup_fd(-1))
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+    try:
+        with loop.timer(0.001, 0.0, close), loop.timer(0.2, 0.0, lambda watcher, revents: None):
+            loop.start()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(calls) == 1
+    assert loop.iteration < 30
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def test_a_foreign_wakeup_fd_is_put_back_and_still_told(loop, pair):
     a, b = pair
     before = signal.signal(signal.SIGALRM, lambda signum, frame: None)
