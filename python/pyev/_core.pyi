@@ -285,6 +285,8 @@ class Loop:
         callback: Callable[[Once[_T], int], object] | None = None,
         data: _T = ...,
         priority: SupportsIndex = 0,
+        *,
+        keepalive: object = True,
     ) -> Once[_T]: ...
 
     # Watchers: each one's constructor without `loop`. On an EventLoop's, `callback` may be left out

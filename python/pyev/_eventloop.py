@@ -27,7 +27,7 @@ from asyncio import (
     trsock,
     unix_events,
 )
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from pyev import _core
@@ -61,7 +61,13 @@ class _Selector(selectors.BaseSelector):
     """What asyncio's transports ask their loop's selector: who is watched, for their repr."""
 
     def __init__(self, loop: "EventLoop") -> None:
-        self._loop = loop
+        object.__setattr__(self, "_loop", loop)
+
+    # Virtual clocks put a select() of their own into an object like this, and wait for its call.
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(
+            f"pyev's event loop polls by itself: it would never call another {name}()"
+        )
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
@@ -146,16 +152,41 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*hooks)
 
+    # As asyncio's. Tools that replace that one (nest_asyncio) have it call what this loop lacks.
+    def run_until_complete(self, future: Awaitable[_T]) -> _T:
+        """Run until it is done; returns its result, or raises its exception."""
+        self._check_closed()
+        self._check_running()
+        made_here = not asyncio.isfuture(future)
+        task: Any = asyncio.ensure_future(future, loop=self)
+        if made_here:
+            task._log_destroy_pending = False
+        stop = base_events._run_until_complete_cb
+        task.add_done_callback(stop)
+        try:
+            self.run_forever()
+        except BaseException:
+            if made_here and task.done() and not task.cancelled():
+                task.exception()  # nobody else can ask for it, so nobody is to be warned of it
+            raise
+        finally:
+            task.remove_done_callback(stop)
+        if not task.done():
+            raise RuntimeError("Event loop stopped before Future completed.")
+        return task.result()
+
     def close(self) -> None:
         """Close the loop, and the pyev.Loop underneath. It must not be running."""
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        for signum in list(self._signal_watchers):
-            self.remove_signal_handler(signum)
-        SelectorEventLoop.close(self)
-        self._close()
+        try:
+            for signum in list(self._signal_watchers):
+                self.remove_signal_handler(signum)
+        finally:  # only the main thread may remove them
+            SelectorEventLoop.close(self)
+            self._close()
 
     # Called by the native half, when something is wrong or debug mode is on.
 
@@ -193,13 +224,16 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         what = "A watcher was stopped" if stopped else "Exception in callback of a watcher"
         self.call_exception_handler({"message": f"{what}: {source!r}", "exception": error})
 
-    def _report_closed(self, handle: asyncio.Handle, fd: int) -> None:
-        self.call_exception_handler(
-            {
-                "message": f"File descriptor {fd} was closed before remove_reader or remove_writer",
-                "handle": handle,
-            }
-        )
+    def _report_unwatched(self, handle: asyncio.Handle, fd: int, refused: int) -> None:
+        context: dict[str, Any] = {"handle": handle}
+        if refused:
+            context["message"] = f"File descriptor {fd} cannot be watched"
+            context["exception"] = OSError(refused, os.strerror(refused))
+        else:
+            context["message"] = (
+                f"File descriptor {fd} was closed before remove_reader or remove_writer"
+            )
+        self.call_exception_handler(context)
 
     def _note_duration(self, transport: object, seconds: float) -> None:
         if seconds >= self.slow_callback_duration:

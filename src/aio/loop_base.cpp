@@ -614,8 +614,9 @@ bool LoopBase::signalled(Driver* driver, int signum) {
         Ref::steal(PyObject_CallMethod(self->object(), "_signalled_elsewhere", "i", signum)));
 }
 
-bool LoopBase::wake_operation(PyObject* handle) {
+bool LoopBase::wake_operation(PyObject* handle, int refused) {
     if (handles().is_handle(handle)) return false;
+    if (refused) py::value_of<Operation>(handle)->refuse(refused);
     push_event(handle);
     return true;
 }
@@ -629,9 +630,10 @@ bool LoopBase::busy(Driver* driver) {
     return when != kNever && (!ev_is_active(&self->timer_) || when < self->armed_);
 }
 
-void LoopBase::report_closed(PyObject* handle, int fd) {
-    if (wake_operation(handle)) return;
-    Ref done = Ref::steal(PyObject_CallMethod(object(), "_report_closed", "Oi", handle, fd));
+void LoopBase::report_unwatched(PyObject* handle, int fd, int refused) {
+    if (wake_operation(handle, refused)) return;
+    Ref done =
+        Ref::steal(PyObject_CallMethod(object(), "_report_unwatched", "Oii", handle, fd, refused));
     if (!done) loop()->fail();
 }
 
@@ -757,6 +759,25 @@ Ref LoopBase::is_running() { return Ref::steal(PyBool_FromLong(has_thread_)); }
 
 Ref LoopBase::get_debug() { return Ref::steal(PyBool_FromLong(debug_)); }
 bool LoopBase::set_debug(PyObject* debug) { return py::to_bool(debug, debug_); }
+
+// The handles among what `from` holds, as a list of their own.
+template <class From>
+static Ref list_handles(HandleTypes& types, From& from) {
+    Ref list = Ref::steal(PyList_New(0));
+    int failed = !list || from.visit([&](PyObject* object) {
+        if (!types.is_handle(object)) return 0;
+        HandleTypes::track(object);
+        return PyList_Append(list.get(), object);
+    });
+    return failed ? Ref() : std::move(list);
+}
+
+Ref LoopBase::get_ready() { return list_handles(handles(), ready_); }
+
+Ref LoopBase::get_scheduled() {
+    Ref list = list_handles(handles(), timers_);
+    return list && PyList_Sort(list.get()) == 0 ? std::move(list) : Ref();
+}
 
 static PyMethodDef methods[] = {
     py::fast<&LoopBase::call_soon>("call_soon",
@@ -922,6 +943,11 @@ static PyGetSetDef getset[] = {
     py::get<&LoopBase::get_ev>(
         "ev", "The pyev.Loop underneath: any watcher on it runs beside any coroutine. Read-only."),
     py::getset<&LoopBase::get_debug, &LoopBase::set_debug>("_debug", "Whether debug mode is on."),
+    // asyncio's __init__ makes lists of its own, which nothing would be in.
+    py::getset<&LoopBase::get_ready, &LoopBase::ignore>(
+        "_ready", "The handles that are to be called, as they are now."),
+    py::getset<&LoopBase::get_scheduled, &LoopBase::ignore>(
+        "_scheduled", "The handles whose time has not come, the first to come first."),
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 

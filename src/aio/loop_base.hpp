@@ -88,10 +88,11 @@ class LoopBase : private ev::Driver {
     char* read_buffer();
     // Where bytes lie before they are sent. Empty: whoever uses it takes it away meanwhile.
     py::Array<char>& spare() { return spare_; }
-    // Has it look at its socket, if it is an operation; false when it is a handle.
-    bool wake_operation(PyObject* handle);
-    // A reader's or writer's descriptor was closed behind our back.
-    void report_closed(PyObject* handle, int fd);
+    // Has it look at its socket, if it is an operation, or fail with the errno `refused`; false
+    // when it is a handle.
+    bool wake_operation(PyObject* handle, int refused);
+    // A reader's or writer's descriptor was closed behind our back, or was `refused`: an errno.
+    void report_unwatched(PyObject* handle, int fd, int refused);
 
     template <class F>
     void each_ref(F f) {
@@ -151,6 +152,9 @@ class LoopBase : private ev::Driver {
     py::Ref is_running();
     py::Ref get_debug();
     bool set_debug(PyObject* debug);
+    py::Ref get_ready();
+    py::Ref get_scheduled();
+    bool ignore(PyObject*) { return true; }
 
  private:
     // What the call_... methods take.

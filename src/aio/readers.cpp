@@ -21,6 +21,7 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool send
     if (Direction* direction = find(fd, events)) {
         replaced = Ref::steal(std::exchange(direction->handle, Py_NewRef(handle)));
         direction->sends = sends;
+        descriptors().closing(fd);  // the number may be another file's by now
         return true;
     }
     // No room is made for a number that is no descriptor's: it may be any, negative too.
@@ -88,7 +89,7 @@ void Readers::clear() {
 
 void Readers::ready(struct ev_loop*, ev_io* io, int revents) {
     auto* direction = static_cast<Direction*>(io->data);
-    if (revents & EV_ERROR) return dead(&direction->watch);
+    if (revents & EV_ERROR) return refused(direction);
     if (!direction->handle) return;
     LoopBase* owner = direction->readers->owner_;
     if (direction->sends) owner->poll_next();
@@ -108,7 +109,16 @@ void Readers::forget(PyObject* handle) {
 // Asyncio's own loop goes on watching, and so do we; an operation knows its socket.
 void Readers::other(ev::Watch* watch) {
     auto* direction = static_cast<Direction*>(watch->owner);
-    direction->readers->owner_->wake_operation(direction->handle);
+    if (direction->handle) direction->readers->owner_->wake_operation(direction->handle, 0);
+}
+
+// libev could not watch it, and has stopped by itself: it is closed, or the kernel has no room.
+void Readers::refused(Direction* direction) {
+    int fd = direction->io.fd;
+    if (fcntl(fd, F_GETFD) < 0) return dead(&direction->watch);
+    LoopBase* owner = direction->readers->owner_;
+    Ref handle = direction->readers->take(fd, direction->io.events);
+    if (handle) owner->report_unwatched(handle.get(), fd, ENOSPC);
 }
 
 void Readers::dead(ev::Watch* watch) {
@@ -116,7 +126,7 @@ void Readers::dead(ev::Watch* watch) {
     int fd = direction->io.fd;
     LoopBase* owner = direction->readers->owner_;
     Ref handle = direction->readers->take(fd, direction->io.events);
-    if (handle) owner->report_closed(handle.get(), fd);
+    if (handle) owner->report_unwatched(handle.get(), fd, 0);
 }
 
 }  // namespace pyev::aio

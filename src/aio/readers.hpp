@@ -65,6 +65,7 @@ class Readers {
     };
 
     static void ready(struct ev_loop*, ev_io* io, int revents);
+    static void refused(Direction* direction);
     static void dead(ev::Watch* watch);
     static void other(ev::Watch* watch);
     static int index_of(int events) { return events == EV_READ ? 0 : 1; }

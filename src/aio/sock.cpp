@@ -183,7 +183,7 @@ PySendResult Operation::step(PyObject*, PyObject** result) {
     }
     Ref self = Ref::borrow(object()), value;
     bool first = std::exchange(phase_, Phase::kRunning) == Phase::kCreated;
-    if (first ? check() : resume()) {
+    if (first ? check() : resume() && (!refused_ || py::raise_errno(refused_))) {
         Outcome outcome = kind_->attempt(*this, value);
         if (outcome == Outcome::kAgain && wait(value)) {
             phase_ = Phase::kWaiting;

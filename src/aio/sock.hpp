@@ -69,6 +69,8 @@ class Operation {
 
     // The descriptor is ready, or was found closed: the task looks again.
     void wake();
+    // The kernel would not have the descriptor watched, as the errno says: it fails with that.
+    void refuse(int number) { refused_ = number; }
 
     template <class F>
     void each_ref(F f) {
@@ -126,6 +128,7 @@ class Operation {
     Py_ssize_t sent_ = 0;
     int events_ = 0;
     int fd_ = -1;  // that the loop watches
+    int refused_ = 0;
     Phase phase_ = Phase::kNone;
     bool waited_ = false;
     bool plain_ = false;  // exactly a socket.socket: no method of its own to call

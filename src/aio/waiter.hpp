@@ -138,6 +138,7 @@ class Events {
     template <class F>
     void each_ref(F f) {
         f(watcher_);
+        f(listener_.error);
     }
     void stop_for_clear();
     bool unfinished() const { return false; }
@@ -171,6 +172,7 @@ class Wait {
     void each_ref(F f) {
         f(watcher_);
         f(events_);
+        f(own_.error);
     }
     void stop_for_clear() { leave(); }
     bool unfinished() const { return false; }

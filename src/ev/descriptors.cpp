@@ -17,6 +17,9 @@
 
 namespace pyev::ev {
 
+// The backends that are told of all descriptors anew for each poll.
+static constexpr unsigned kStateless = EVBACKEND_SELECT | EVBACKEND_POLL;
+
 // The backends that are one descriptor, and only look at what changed. libev calls io_uring
 // embeddable too, but has no such descriptor for it.
 static constexpr unsigned kOwnDescriptor = EVBACKEND_EPOLL | EVBACKEND_KQUEUE | EVBACKEND_PORT;
@@ -88,6 +91,13 @@ bool Descriptors::alive(const Own& own) {
     return fstat(own.fd, &status) == 0 && status.st_dev == own.device && status.st_ino == own.inode;
 }
 
+// Whether libev has opened it for itself, and closes it when it sees fit.
+bool Descriptors::is_own(int fd) const {
+    for (int i = 0; i < own_size_; ++i)
+        if (own_[i].fd == fd) return true;
+    return timerfd_.fd == fd || inotify_.fd == fd;
+}
+
 bool Descriptors::own_alive() const {
     for (int i = 0; i < own_size_; ++i)
         if (!alive(own_[i])) return false;
@@ -125,6 +135,7 @@ int Descriptors::verify(int fd, const struct stat& status, Identity& identity) {
         identity = Identity::kSame;
         return 0;
     }
+    if (is_own(fd)) return EBADF;  // whoever had the number was closed before
 #ifdef O_PATH
     if (fcntl(fd, F_GETFL) & O_PATH) return EBADF;  // as read and write have it, and epoll
 #endif
@@ -172,10 +183,18 @@ int Descriptors::start(Watch* watch, Known known) {
     return 0;
 }
 
+// Who is told may start and stop any of them: after each, begin again.
 void Descriptors::tell_other(int fd) {
-    for (Watch *watch = entries_[fd].head, *next; watch; watch = next) {
-        next = watch->next;
-        if (watch->other) watch->other(watch);
+    const unsigned round = ++rounds_;
+    auto untold = [round](Watch* watch) { return watch->other && watch->told != round; };
+    for (Watch* watch = entries_[fd].head; watch;) {
+        const bool tells = untold(watch);
+        if (tells) {
+            watch->told = round;
+            ++told_;
+            watch->other(watch);
+        }
+        watch = tells ? entries_[fd].head : watch->next;
     }
 }
 
@@ -211,7 +230,10 @@ void Descriptors::stop(Watch* watch) {
 void Descriptors::bury(int fd) {
     entries_[fd].inode = 0;  // so that it is known for another
     entries_[fd].socket = entries_[fd].anew = false;
-    while (Watch* watch = entries_[fd].anew ? nullptr : entries_[fd].head) watch->dead(watch);
+    while (Watch* watch = entries_[fd].anew ? nullptr : entries_[fd].head) {
+        ++told_;
+        watch->dead(watch);
+    }
 }
 
 bool Descriptors::check_own() {
@@ -237,40 +259,57 @@ static bool is_dead(int fd) {
     return polled.revents & POLLNVAL;
 }
 
+// Who is told may close what was looked at before.
 bool Descriptors::check_watched(bool all) {
-    bool own_checked = all || modifies();
-    if (own_checked && !check_own()) return false;
-    if (!all) {
-        for (size_t i = 0; i < changed_.size(); ++i) {
-            int fd = changed_[i];
-            struct stat status;
-            Identity identity;
-            if (!entries_[fd].head) continue;
-            bool made = std::exchange(entries_[fd].made, false);
-            bool dead = fstat(fd, &status) != 0;
-            if (made && !dead && S_ISSOCK(status.st_mode)) {
-                entries_[fd].device = status.st_dev;
-                entries_[fd].inode = status.st_ino;
-                continue;
-            }
-            dead = dead || verify(fd, status, identity) != 0;
-            if (!dead && identity != Identity::kOther) continue;
-            // Perhaps everything has been closed.
-            if (!std::exchange(own_checked, true) && !check_own()) return false;
-            if (dead)
-                bury(fd);
-            else
-                register_anew(fd);
-        }
-        return true;
+    for (unsigned before = ~told_; before != told_;) {
+        before = told_;
+        bool own_checked = all || modifies();
+        if (own_checked && !check_own()) return false;
+        if (all && !check_all()) return false;
+        if (all && ev_backend(loop_) & kStateless) continue;
+        if (!check_changed(own_checked)) return false;
     }
-    // One system call for many: poll tells of closed descriptors whatever it is asked for.
-    scratch_.clear();
+    return true;
+}
+
+bool Descriptors::check_changed(bool own_checked) {
+    for (size_t i = 0; i < changed_.size(); ++i) {
+        int fd = changed_[i];
+        struct stat status;
+        Identity identity;
+        if (!entries_[fd].head) continue;
+        bool made = std::exchange(entries_[fd].made, false);
+        bool dead = fstat(fd, &status) != 0;
+        if (made && !dead && S_ISSOCK(status.st_mode)) {
+            entries_[fd].device = status.st_dev;
+            entries_[fd].inode = status.st_ino;
+            continue;
+        }
+        dead = dead || verify(fd, status, identity) != 0;
+        if (!dead && identity != Identity::kOther) continue;
+        // Perhaps everything has been closed.
+        if (!std::exchange(own_checked, true) && !check_own()) return false;
+        if (dead)
+            bury(fd);
+        else
+            register_anew(fd);
+    }
+    return true;
+}
+
+// One system call for many: poll tells of closed descriptors whatever it is asked for.
+bool Descriptors::check_all() {
+    py::Array<pollfd> polled;  // who is told may poll, too
+    polled.swap(polled_);
+    polled.clear();
     for (size_t fd = 0; fd < entries_.size(); ++fd)
-        if (entries_[fd].head && !scratch_.push({static_cast<int>(fd), 0, 0})) return false;
-    int found = scratch_.empty() ? 0 : poll(scratch_.begin(), scratch_.size(), 0);
-    for (pollfd& one : scratch_)
-        if ((found < 0 || one.revents & POLLNVAL) && is_dead(one.fd)) bury(one.fd);
+        if (entries_[fd].head && !polled.push({static_cast<int>(fd), 0, 0})) return false;
+    int found = polled.empty() ? 0 : poll(polled.begin(), polled.size(), 0);
+    for (pollfd& one : polled) {
+        bool gone = (found < 0 || one.revents & POLLNVAL) && is_dead(one.fd);
+        if (gone || is_own(one.fd)) bury(one.fd);
+    }
+    polled.swap(polled_);
     return true;
 }
 

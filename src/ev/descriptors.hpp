@@ -26,6 +26,7 @@ struct Watch {
     Watch* next;
     // The number is another file's by now; may be null. Events of that one follow.
     void (*other)(Watch*) = nullptr;
+    unsigned told = 0;  // the round in which it was last told so
 };
 
 class Descriptors {
@@ -136,6 +137,8 @@ class Descriptors {
     enum class Identity { kSame, kAlike, kOther };
 
     [[nodiscard]] bool check_watched(bool all);
+    [[nodiscard]] bool check_changed(bool own_checked);
+    [[nodiscard]] bool check_all();
     void settle_changes();
     [[nodiscard]] int verify(int fd, const struct stat& status, Identity& identity);
     [[nodiscard]] int try_epoll(int fd);
@@ -144,6 +147,7 @@ class Descriptors {
     void add_own(int fd);
     static bool alive(const Own& own);
     bool own_alive() const;
+    bool is_own(int fd) const;
     [[nodiscard]] bool check_own();
     bool modifies();
     void note_change(int fd);
@@ -161,7 +165,9 @@ class Descriptors {
     int backend_fd_ = -1;
     py::Array<Entry> entries_;  // by descriptor
     py::Array<int> changed_;
-    py::Array<pollfd> scratch_;
+    py::Array<pollfd> polled_;  // room for check_all()
+    unsigned told_ = 0;         // counts who was told of anything: Python code may have run
+    unsigned rounds_ = 0;       // of telling that a number is another file's
 };
 
 }  // namespace pyev::ev

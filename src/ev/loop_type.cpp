@@ -157,7 +157,7 @@ Raises ValueError for a number that is no signal, Error when the loop is closed.
 libev manual: "OTHER FUNCTIONS".)"),
     py::fast<&Loop::once>(
         "once",
-        R"(once($self, /, fd, events, timeout, callback=None, data=None, priority=0)
+        R"(once($self, /, fd, events, timeout, callback=None, data=None, priority=0, *, keepalive=True)
 --
 
 Call callback(once, revents) one time: when fd is ready for events or timeout seconds are over.

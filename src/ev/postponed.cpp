@@ -47,7 +47,8 @@ void Postponed::settle_all(bool drop_pending) {
         ev_timer_stop(loop_, ev);
         ev_timer_set(ev, after, ev->repeat);
         ev_timer_start(loop_, ev);
-        if (revents && !drop_pending) ev_feed_event(loop_, ev, revents);
+        if (drop_pending) revents &= ~EV_TIMER;  // what was fed stays
+        if (revents) ev_feed_event(loop_, ev, revents);
     }
     timers_.clear();
     first_ = std::numeric_limits<double>::infinity();

@@ -61,10 +61,10 @@ bool Scheduler::report() {
     return loop->guarded([&] { report_end(loop, source.get()); });
 }
 
-// The watcher is stopped: an Exception goes to who awaits it.
+// The watcher is stopped: its exception goes to who awaits it.
 void Scheduler::report_end(Loop* loop, PyObject* source) {
     Driver* driver = awaited() ? loop->driver() : nullptr;
-    if (!driver || !PyErr_ExceptionMatches(PyExc_Exception)) loop->report(source);
+    if (!driver || py::ends_program()) loop->report(source);
     if (driver) driver->end_waits(driver, this);
 }
 

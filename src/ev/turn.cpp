@@ -1,6 +1,7 @@
 // Running a loop: what happens around libev's callbacks, from start() to the exception it raises.
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/epoll.h>
@@ -72,7 +73,8 @@ void Loop::fail() {
 }
 
 void Loop::report(PyObject* source) {
-    if (!PyErr_ExceptionMatches(PyExc_Exception))
+    // asyncio's handler is told of all but those two.
+    if (driver_ ? py::ends_program() : !PyErr_ExceptionMatches(PyExc_Exception))
         fail();
     else if (driver_)
         driver_->report(driver_, source);
@@ -147,15 +149,20 @@ void Loop::before_poll() {
         pause_.sleep(watchers_, driver_ ? driver_->timer : nullptr, interrupt_.fd());
     if (driver_) wakeup_.before_poll(ev_, descriptors_);
     if (stale_embeds_) refresh_embeds();
-    const bool anew = rebuild_ || forked_;
-    if (anew && !can_rebuild()) return fail();
-    if (!descriptors_.check(anew)) fail();
+    bool anew;
+    do {  // who is told of a closed descriptor may fork
+        anew = rebuild_ || forked_;
+        if (anew && !can_rebuild()) return fail();
+        if (!descriptors_.check(anew)) fail();
+    } while (anew != (rebuild_ || forked_));
     if (driver_ && frame_->wait && driver_->busy(driver_)) wake();
     polling = this;
 }
 
 void Loop::on_release(struct ev_loop* ev) noexcept {
     auto* self = static_cast<Loop*>(ev_userdata(ev));
+    // The kernel would not have one: libev told its watchers, and waits all the same.
+    if (self->descriptors_.changed() && ev_pending_count(ev)) self->wake();
     self->descriptors_.polled();
     // In a Prepare, too late for this turn's Fork watchers: they and we are told in the next one.
     const bool untold = self->forked_ && !self->rebuild_;
@@ -298,9 +305,12 @@ bool Loop::create(unsigned flags) {
     if (!probe_descriptors(hint)) return false;
     ev_set_syserr_cb(on_system_error);
     ev_ = ev_loop_new(flags);
-    if (!ev_)
-        return py::raise(state_->error.get(), "no event loop with flags %d can be made here",
-                         static_cast<int>(flags));
+    if (!ev_) {
+        const char* instead = flags & EVFLAG_NOENV ? nullptr : getenv("LIBEV_FLAGS");
+        return py::raise(state_->error.get(), "no event loop with flags %d%s%s can be made here",
+                         static_cast<int>(flags), instead ? ", or LIBEV_FLAGS=" : "",
+                         instead ? instead : "");
+    }
     ev_set_userdata(ev_, this);
     py::allow_try_ref(object());
     ev_async_init(&wake_, on_wake);

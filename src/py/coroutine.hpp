@@ -73,25 +73,37 @@ class Stop {
             if (stop) put_raised(stop.release());
             return;
         }
-        auto* stop = reinterpret_cast<PyStopIterationObject*>(spare_.get());
-        if (!stop || Py_REFCNT(spare_.get()) != 1 || stop->dict || stop->traceback ||
-            stop->context || stop->cause) {
-            spare_ = call(PyExc_StopIteration);
+        if (!clean()) {
+            spare_ = call(PyExc_StopIteration, Py_None);
             if (!spare_) return;
-            stop = reinterpret_cast<PyStopIterationObject*>(spare_.get());
         }
-        Ref before = Ref::steal(std::exchange(stop->value, value.release()));
+        set(std::move(value));
         put_raised(spare_.new_ref());
     }
 
-    // Keeps no value longer than the coroutine that returned it.
+    // Keeps no value, and no frame, longer than the coroutine that returned it.
     void rest() {
-        if (!spare_ || Py_REFCNT(spare_.get()) != 1) return;
-        auto* stop = reinterpret_cast<PyStopIterationObject*>(spare_.get());
-        Ref before = Ref::steal(std::exchange(stop->value, Py_NewRef(Py_None)));
+        if (!clean())
+            spare_ = Ref();
+        else
+            set(Ref::none());
     }
 
  private:
+    // Whether nobody else has it, nor has left anything in it.
+    bool clean() const {
+        auto* stop = reinterpret_cast<PyStopIterationObject*>(spare_.get());
+        return stop && Py_REFCNT(spare_.get()) == 1 && Py_REFCNT(stop->args) == 1 && !stop->dict &&
+               !stop->traceback && !stop->context && !stop->cause;
+    }
+    // Its arguments are one tuple, which nobody else has either.
+    void set(Ref value) {
+        auto* stop = reinterpret_cast<PyStopIterationObject*>(spare_.get());
+        PyObject** argument = &PyTuple_GET_ITEM(stop->args, 0);
+        Ref first = Ref::steal(std::exchange(*argument, value.new_ref()));
+        Ref second = Ref::steal(std::exchange(stop->value, value.release()));
+    }
+
     Ref spare_;
 };
 

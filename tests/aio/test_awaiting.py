@@ -987,6 +987,34 @@ def test_dropped_in_a_cycle(ours):
     ours.run_until_complete(main())
 
 
+def test_dropped_in_a_cycle_through_the_exception_it_ended_with(ours):
+    """Whose traceback has the frame that has the iterator."""
+
+    async def main():
+        async def failed():
+            calls = []
+
+            def reschedule(watcher, now):
+                iterator = watcher.data
+                calls.append(iterator)
+                if len(calls) > 1:
+                    raise LookupError
+                return now
+
+            watcher = ours.ev.scheduler(reschedule)
+            watcher.data = aiter(watcher)
+            while watcher.active:
+                await asyncio.sleep(0)
+            return weakref.ref(watcher)
+
+        reference = await failed()
+        await asyncio.sleep(0)
+        gc.collect()
+        assert reference() is None
+
+    ours.run_until_complete(main())
+
+
 def test_callback_set_and_taken_away(ours):
     seen = []
 

@@ -438,3 +438,37 @@ def test_asyncio_ps(name, word):
     assert done.returncode == 0, done.stderr
     for expected in ("the leaf", "the branch", "leaf", "branch"):
         assert expected in done.stdout
+
+
+# asyncio's private parts
+
+
+def test_what_is_scheduled(aloop, spin):
+    """Tools look through these; what they do to the lists, ours does not mind."""
+    assert not aloop._ready and not aloop._scheduled
+    later = [aloop.call_later(seconds, print, seconds) for seconds in (60, 30, 45)]
+    soon = aloop.call_soon(print, "soon")
+    later[1].cancel()
+    assert list(aloop._ready) == [soon]
+    alive = [handle for handle in aloop._scheduled if not handle.cancelled()]
+    assert aloop._scheduled[0].when() <= min(handle.when() for handle in alive)
+    assert sorted(alive) == [later[2], later[0]]
+    assert [handle._args for handle in sorted(alive)] == [(45,), (60,)]
+    if isinstance(aloop, pyev.EventLoop):
+        aloop._ready.clear()
+        assert aloop._ready == [soon]
+        aloop._scheduled.clear()
+        assert aloop._scheduled == [later[2], later[0]]
+    for handle in list(aloop._scheduled):
+        handle.cancel()
+    spin(aloop)
+    assert [handle for handle in aloop._scheduled if not handle.cancelled()] == []
+
+
+def test_a_turn_of_asyncios_own_is_refused(ours):
+    """What would never be called is told at once."""
+    ours.call_soon(print)
+    with pytest.raises(NotImplementedError, match="polls by itself"):
+        ours._run_once()
+    with pytest.raises(AttributeError, match=r"polls by itself.* another select\(\)"):
+        ours._selector.select = print

@@ -264,6 +264,118 @@ def test_who_hears_of_it_opens_another_file(backend):
 
 
 @pytest.mark.every_backend
+def test_who_hears_of_it_closes_another(backend):
+    """Which had been found open a moment before."""
+    reports = []
+
+    def give_up(loop, context):
+        reports.append(context["message"])
+        with contextlib.suppress(OSError):
+            os.close(first[0])
+
+    with contextlib.closing(pyev.EventLoop(backend)) as loop:
+        loop.set_exception_handler(give_up)
+        first, second = os.pipe(), os.pipe()
+
+        async def main():
+            await asyncio.sleep(0.001)
+            loop.add_reader(first[0], pytest.fail)
+            loop.add_reader(second[0], pytest.fail)
+            os.close(second[0])
+            await asyncio.sleep(0.001)
+
+        loop.run_until_complete(main())
+    assert [
+        f"descriptor {fd} was closed" in told
+        for told, fd in zip(reports, (second[0], first[0]), strict=True)
+    ] == [True, True]
+    os.close(first[1])
+    os.close(second[1])
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("before", ["reader", "operation"])
+@pytest.mark.parametrize("after", ["reader", "operation"])
+def test_a_number_used_again_while_it_is_watched(backend, before, after):
+    """What comes for the new file is heard of, whoever still waits for the old one."""
+
+    async def main():
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        task = None
+        if before == "reader":
+            loop.add_reader(a.fileno(), pytest.fail)
+        else:
+            task = loop.create_task(loop.sock_recv(a, 1))
+        await asyncio.sleep(0.001)
+        number = a.fileno()
+        a.close()
+        c, d = socket.socketpair()
+        c.setblocking(False)
+        assert c.fileno() == number
+        loop.call_later(0.001, d.send, b"x")
+        if after == "reader":
+            came = asyncio.Event()
+            loop.add_reader(c, came.set)
+            await asyncio.wait_for(came.wait(), 20)
+            loop.remove_reader(c)
+        else:
+            assert await asyncio.wait_for(loop.sock_recv(c, 1), 20) == b"x"
+        if task:
+            task.cancel()
+        for end in (b, c, d):
+            end.close()
+
+    with contextlib.closing(pyev.EventLoop(backend)) as loop:
+        loop.run_until_complete(main())
+
+
+def test_a_subclass_that_is_woken_removes_the_others(pair):
+    """Of those who are to be told that a number is another file's, while they are told."""
+
+    class Loop(pyev.EventLoop):
+        number = None
+
+        def call_soon(self, *args, **kwargs):
+            if self.number is not None:
+                number, self.number = self.number, None
+                self.remove_reader(number)
+                self.remove_writer(number)
+            return super().call_soon(*args, **kwargs)
+
+    async def main():
+        gone = socket.socket(fileno=os.dup(pair[0].fileno()))
+        gone.setblocking(False)
+        number = gone.fileno()
+        first = loop.ev.io(number, pyev.EV_READ)  # awaited: it is told by a call_soon()
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (
+                loop.sock_recv(gone, 1),
+                loop.sock_sendall(gone, b"x" * 10_000_000),
+                one(first),
+            )
+        ]
+        await asyncio.sleep(0.001)
+        gone.close()
+        with contextlib.closing(socket.socket()) as other:
+            assert other.fileno() == number
+            loop.number = number
+            with loop.ev.io(number, pyev.EV_WRITE, lambda watcher, revents: None):
+                pass
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            first.stop()
+
+    async def one(watcher):
+        await watcher
+
+    with contextlib.closing(Loop()) as loop:
+        loop.run_until_complete(main())
+
+
+@pytest.mark.every_backend
 def test_a_subclass_hears_of_a_number_used_again(backend, pair):
     """Whoever waited for the old file is woken while the new one is about to be watched."""
 

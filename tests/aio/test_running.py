@@ -374,3 +374,11 @@ def test_streams(aloop):
         await server.wait_closed()
 
     aloop.run_until_complete(main())
+
+
+def test_asyncios_own_run_is_replaced(ours, monkeypatch):
+    """By tools that let asyncio's loops run inside each other, in their class."""
+    for name in ("run_until_complete", "run_forever", "_run_once"):
+        monkeypatch.setattr(asyncio.SelectorEventLoop, name, pytest.fail)
+    assert ours.run_until_complete(answer()) == 42
+    assert pyev.run(answer()) == 42

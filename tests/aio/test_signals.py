@@ -212,6 +212,65 @@ def test_the_wakeup_fd_of_somebody_else(ours, other, pair):
         assert signal.set_wakeup_fd(-1) == pair[1].fileno()
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "last"])
+def test_two_loops_with_handlers_leave_nothing(aloop, factory, order):
+    """Whichever gives its signal up first: no signal writes to a descriptor that is another's."""
+    with contextlib.closing(factory()) as second:
+        loops = (aloop, second)
+        for loop in loops:
+            loop.add_signal_handler(signal.SIGUSR1 + 2 * loops.index(loop), print)
+        for i in order:
+            assert loops[i].remove_signal_handler(signal.SIGUSR1 + 2 * i)
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_two_loops_with_handlers_run_in_turn(ours, other, spin, closed):
+    """What one hears goes on to the other, and comes back to nobody."""
+    heard = []
+    with contextlib.closing(pyev.new_event_loop()) as second:
+        ours.add_signal_handler(signal.SIGTERM, heard.append, "ours")
+        second.add_signal_handler(signal.SIGUSR2, pytest.fail)
+        signal.signal(signal.SIGTERM, lambda *args: other.append(args[0]))
+        for _ in range(2):
+            for loop in (ours, second):
+                loop.run_until_complete(asyncio.sleep(0.001))
+        if closed:
+            second.close()
+        signal.raise_signal(signal.SIGTERM)
+        for _ in range(3):
+            spin(ours)
+            if not closed:
+                spin(second)
+        assert other == [signal.SIGTERM]
+        assert heard == ["ours"]
+        ours.remove_signal_handler(signal.SIGTERM)
+
+
+def test_a_wakeup_fd_that_is_put_back_too_late(other):
+    """Somebody set their own over ours while the loop ran, and knows no better afterwards."""
+    before = []
+
+    async def main():
+        await asyncio.sleep(0.001)
+        before.append(signal.set_wakeup_fd(-1))
+
+    with contextlib.closing(pyev.new_event_loop()) as loop:
+        loop.run_until_complete(main())
+        signal.set_wakeup_fd(*before)
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def close_pipe(end):
+    """One that was left open, for signals write to it: both of its ends."""
+    pipe = os.fstat(end).st_ino
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if os.fstat(fd).st_ino == pipe and fd != end:
+                os.close(fd)
+    os.close(end)
+
+
 def test_closed_in_another_thread_with_a_handler(ours, other):
     """Only the main thread may take the wake-up fd back: no signal writes to another's file."""
     ours.add_signal_handler(signal.SIGTERM, other.append, "ours")
@@ -225,12 +284,29 @@ def test_closed_in_another_thread_with_a_handler(ours, other):
     assert other == [signal.SIGTERM]
     writer = signal.set_wakeup_fd(-1)
     if writer >= 0:  # since Python 3.13 other threads may
-        pipe = os.fstat(writer).st_ino
-        for fd in map(int, os.listdir("/proc/self/fd")):
-            with contextlib.suppress(OSError):
-                if os.fstat(fd).st_ino == pipe and fd != writer:
-                    os.close(fd)
-        os.close(writer)
+        close_pipe(writer)
+
+
+def test_closed_in_another_thread_that_may_not(aloop):
+    """The handler is the main thread's to remove; the loop is closed all the same."""
+    before = signal.getsignal(signal.SIGUSR1)
+    aloop.add_signal_handler(signal.SIGUSR1, print)
+    raised = []
+
+    def close():
+        try:
+            aloop.close()
+        except ValueError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+    assert len(raised) == 1 and aloop.is_closed()
+    signal.signal(signal.SIGUSR1, before)
+    writer = signal.set_wakeup_fd(-1)
+    if isinstance(aloop, pyev.EventLoop) and writer >= 0:
+        close_pipe(writer)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -150,6 +150,11 @@ def test_driven_by_hand(aloop, pair):
     with pytest.raises(StopIteration) as stop:
         operation.send(None)
     assert stop.value.value == b"x"
+    for data in (b"y", b"z"):
+        b.send(data)
+        with pytest.raises(StopIteration) as stop:
+            next(aloop.sock_recv(a, 1).__await__())
+        assert stop.value.value == data and stop.value.args == (data,)
     operation = aloop.sock_recv(a, 1)
     with pytest.raises(KeyError, match="why"):
         operation.throw(KeyError("why"))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -174,6 +175,51 @@ def test_exception(ours, errors):
         ours.run_forever()
     assert [context["exception"] for context in errors] == [error] * 3
     assert "watcher" in errors[0]["message"]
+
+
+def test_an_event_fed_to_a_timer_pushed_back(ours, pair):
+    """Its time had come in a rush of turns: that is dropped, and what is fed after is not."""
+    a, b = pair
+    heard = []
+    timer = ours.ev.timer(0.0, 0.004, lambda watcher, revents: heard.append(revents))
+    turns = fed = 0
+
+    def read():
+        nonlocal turns, fed
+        b.recv(1)
+        a.send(b"x")
+        timer.reset()
+        turns += 1
+        if turns % 200 == 0:
+            end = time.monotonic() + 0.006
+            while time.monotonic() < end:
+                pass
+            timer.reset()
+            timer.feed(pyev.EV_CUSTOM)
+            fed += 1
+        if fed == 20:
+            ours.stop()
+
+    a.send(b"x")
+    ours.add_reader(b, read)
+    with timer:
+        ours.run_forever()
+        ours.remove_reader(b)
+        ours.run_until_complete(asyncio.sleep(0))
+    assert sum(bool(revents & pyev.EV_CUSTOM) for revents in heard) == fed
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
+def test_what_does_not_leave_the_loop(ours, errors, error):
+    """As of asyncio's own callbacks."""
+
+    def fail(watcher, revents):
+        ours.stop()
+        raise error
+
+    with ours.ev.timer(0.0, 0.0, fail):
+        ours.run_forever()
+    assert [type(context["exception"]) for context in errors] == [error]
 
 
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -511,3 +512,69 @@ def test_closed_after_it_was_polled(loop, pair, calls):
     good.stop()
     assert loop.start(pyev.EVRUN_NOWAIT) is False
     os.close(w)
+
+
+@pytest.mark.every_backend
+def test_who_hears_of_a_closed_one_starts_others_and_polls(loop, monkeypatch):
+    """While the rest of those that are closed is still to be told of."""
+    pipes = [os.pipe() for _ in range(60)]
+    others = [os.pipe() for _ in range(200)]
+    watchers = [loop.io(r, pyev.EV_READ, print) for r, _ in pipes]
+    started = []
+
+    def hook(args):
+        if not started:
+            started.extend(loop.io(r, pyev.EV_READ, print) for r, _ in others)
+            for watcher in started:
+                watcher.start()
+            with contextlib.suppress(OSError):
+                loop.start(pyev.EVRUN_NOWAIT)
+
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+    for watcher in watchers:
+        watcher.start()
+    for r, _ in pipes:
+        os.close(r)
+    with pytest.raises(OSError, match="Errno 9"):
+        loop.start(pyev.EVRUN_NOWAIT)
+    assert started and not any(watcher.active for watcher in watchers)
+    for watcher in started:
+        watcher.stop()
+    for fd in [w for _, w in pipes] + [fd for pipe in others for fd in pipe]:
+        os.close(fd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere libev opens no descriptor for it")
+@pytest.mark.parametrize("how", ["reset", "fork"])
+def test_libev_has_the_number_of_one_that_was_closed(script, how):
+    """And gives it up when it makes its kernel objects anew."""
+    program = """
+    import os, sys, pyev
+
+    low = os.open(os.devnull, os.O_RDONLY)
+    loop = pyev.Loop(pyev.EVBACKEND_EPOLL)
+    r, w = os.pipe()
+    io = loop.io(r, pyev.EV_READ, print)
+    io.start()
+    loop.start(pyev.EVRUN_NOWAIT)
+    os.close(r)
+    periodic = loop.periodic(0.0, 1000.0, print)
+    periodic.start()  # libev opens a timerfd
+    assert "timerfd" in os.readlink(f"/proc/self/fd/{r}")
+    os.close(low)
+    child = 0
+    if sys.argv[1] == "fork":
+        child = os.fork()
+    else:
+        loop.reset()
+    if not child:
+        try:
+            loop.start(pyev.EVRUN_NOWAIT)
+        except OSError as error:
+            print(error.errno)
+    else:
+        assert os.waitpid(child, 0)[1] == 0
+    io.stop()
+    periodic.stop()
+    """
+    assert script(program, how) == f"{errno.EBADF}\n"

@@ -146,6 +146,14 @@ def test_libev_flags_of_the_environment(script):
     assert int(script(source, str(pyev.EVFLAG_NOENV), env=env)) != pyev.EVBACKEND_SELECT
 
 
+def test_libev_flags_that_cannot_be_had(monkeypatch):
+    """Who gave no flags is told whose they are."""
+    monkeypatch.setenv("LIBEV_FLAGS", str(pyev.EVBACKEND_PORT))
+    with pytest.raises(pyev.Error, match=f"flags 0, or LIBEV_FLAGS={pyev.EVBACKEND_PORT} can"):
+        pyev.Loop()
+    pyev.Loop(pyev.EVFLAG_NOENV).close()
+
+
 def test_subclass():
     class Mine(pyev.Loop):
         def __init__(self, name):

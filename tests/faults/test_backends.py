@@ -210,6 +210,40 @@ def test_the_kernel_has_no_room_for_a_descriptor(what: str, how: str) -> None:
 
 
 @scenario("A3", backends="any")
+def test_the_kernel_has_no_room_for_a_reader() -> None:
+    """It is told so at once, and an operation fails with that, though nothing else is due."""
+    a, b = socket.socketpair()
+    a.setblocking(False)
+    told: list[object] = []
+    loop = pyev.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.set_exception_handler(lambda loop, context: told.append(context["exception"]))
+
+    async def watch() -> None:
+        try:
+            await loop.sock_recv(a, 1)
+        except OSError as error:
+            told.append(error)
+        loop.add_reader(b, print)
+        while len(told) < 2:
+            await asyncio.sleep(0)
+
+    if not seccomp.without(
+        lambda: loop.run_until_complete(asyncio.wait_for(watch(), 20)),
+        "epoll_ctl",
+        code=errno.ENOSPC,
+    ):
+        kit.skip("no seccomp")
+    assert [getattr(error, "errno", None) for error in told] == [errno.ENOSPC] * 2
+    assert not loop.remove_reader(b)
+    b.send(b"x")
+    assert loop.run_until_complete(loop.sock_recv(a, 1)) == b"x"
+    loop.close()
+    a.close()
+    b.close()
+
+
+@scenario("A3", backends="any")
 def test_the_kernel_has_no_room_for_a_connection() -> None:
     """It is lost, as for any other error, and its descriptor closed. The others go on."""
     a, b = socket.socketpair()
