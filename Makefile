@@ -15,7 +15,7 @@ help:
 	@echo 'make test     the test suite'
 	@echo "make conformance  CPython's own tests of asyncio, on our event loop and on others"
 	@echo 'make alike    thousands of random programs and conversations, on asyncio and on pyev'
-	@echo 'make ecosystem  the own tests of ten projects that are built on asyncio'
+	@echo 'make ecosystem  the own tests of twelve projects that are built on asyncio'
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too; 10000 failed spawns'
 	@echo "make fuzz-tls  TLS with mutated peers: ARGS='--conversations 1000000'"
 	@echo 'make lint     formatting, style, types and layers'

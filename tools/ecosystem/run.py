@@ -243,6 +243,8 @@ class Run:
             "--tb=short",
             f"--timeout={self.options.timeout}",
         ]
+        if not self.suite.get("pytest_asyncio"):
+            command.append("-pno:asyncio")
         command += self.suite["pytest"]
         if self.options.k:
             command += ["-k", self.options.k]
