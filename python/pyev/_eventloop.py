@@ -397,6 +397,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             )
         if not getattr(transport, "_start_tls_compatible", False):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        if transport.is_closing() and transport.get_protocol() is None:
+            return None  # it is lost, and would never tell
         waiter = self.create_future()
         tls = self._ssl_transport(
             protocol,

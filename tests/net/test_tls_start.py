@@ -303,6 +303,26 @@ async def test_what_is_being_closed(connect, net, how):
     assert await peer.read_all() == b""
 
 
+@pytest.mark.asyncio_fails("waits for ever", run=False)
+async def test_what_is_lost(connect, net):
+    """None as well, and at once: of it nobody hears any more."""
+    protocol, peer = await connect()
+    protocol.transport.abort()
+    await protocol.lost()
+    upgraded = await net.loop.start_tls(
+        protocol.transport, protocol, client_context(), server_hostname="localhost"
+    )
+    assert upgraded is None
+
+
+@pytest.mark.asyncio_fails("waits for ever", run=False)
+async def test_what_is_lost_through_tls(tls, net, side):
+    protocol, peer = await tls.connect(side)
+    protocol.transport.abort()
+    await protocol.lost()
+    assert await start(net, protocol, side) is None
+
+
 async def test_what_cannot_be_upgraded(net, tls, connect):
     protocol, peer = await connect()
     loop = net.loop
