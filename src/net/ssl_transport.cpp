@@ -47,7 +47,7 @@ class SslTransport::Output {
 };
 
 const aio::Runnable::Table SslTransport::kTable = {run, flush, [](Runnable*) {}};
-const Sink::Table SslTransport::kSink = {take, drained};
+const Sink::Table SslTransport::kSink = {take, drained, flush};
 
 SslTransport::SslTransport()
     : Runnable(&kTable),
@@ -591,11 +591,11 @@ bool SslTransport::put(TlsEngine::Output& output, bool later) {
     return done;
 }
 
-// Sends what the transport below takes.
-bool SslTransport::send() {
+// Sends what the transport below takes, or all there is, for it to keep.
+bool SslTransport::send(bool all) {
     if (stage_ != Stage::kWrapped && stage_ != Stage::kFlushing) return true;
     Result result = Result::kDone;
-    while (result == Result::kDone && !queue_.empty() && takes()) {
+    while (result == Result::kDone && !queue_.empty() && (all || takes())) {
         Output output(loop());
         result = encrypt(output.bytes, kAtOnce);
         Ref error = Ref::steal(py::take_raised());
@@ -681,8 +681,17 @@ bool SslTransport::tell_end() {
 
 Ref SslTransport::close() { return begin_closing() ? Ref::none() : Ref(); }
 
+// What waits in a transport whose TLS goes through this one. On asyncio's own it had been handed
+// down when write() returned.
+bool SslTransport::flush_above() {
+    Ref protocol = protocol_;
+    Sink* above = protocol ? sink_of(State::of(*loop()), protocol.get()) : nullptr;
+    return !above || flush(above, true);
+}
+
 // What is written is sent, then the end is said, and the peer's awaited.
 bool SslTransport::begin_closing() {
+    if (!closing_ && !flush_above()) return false;
     closing_ = true;
     if (stage_ == Stage::kHandshake) return cut(nullptr);
     if (stage_ != Stage::kWrapped) return true;
@@ -741,7 +750,7 @@ Ref SslTransport::abort() { return force_close(Py_None); }
 
 Ref SslTransport::force_close(PyObject* error) {
     closing_ = true;
-    return send() && cut(error) ? Ref::none() : Ref();
+    return flush_above() && send() && cut(error) ? Ref::none() : Ref();
 }
 
 // Ends the connection below, without a word to the peer. False: an exception is set.

@@ -136,6 +136,7 @@ class SslTransport : public aio::Runnable, public Sink {
     static bool flush(Runnable* runnable);
     static bool take(Sink* sink, const char* data, size_t size);
     static bool drained(Sink* sink) { return static_cast<SslTransport*>(sink)->send(); }
+    static bool flush(Sink* sink, bool all) { return static_cast<SslTransport*>(sink)->send(all); }
 
     PyObject* object() { return py::object_of(static_cast<aio::Runnable*>(this)); }
     Head* head() { return reinterpret_cast<Head*>(object()); }
@@ -165,6 +166,7 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool read_on();
     [[nodiscard]] bool end();
     [[nodiscard]] bool tell_end();
+    [[nodiscard]] bool flush_above();
     [[nodiscard]] bool begin_closing();
     [[nodiscard]] bool finish();
     [[nodiscard]] bool discard();
@@ -174,7 +176,7 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool note_late_write(PyObject* data);
     [[nodiscard]] bool appended();
     Result encrypt(TlsEngine::Output& output, size_t most);
-    [[nodiscard]] bool send();
+    [[nodiscard]] bool send(bool all = false);
     [[nodiscard]] bool takes();
     [[nodiscard]] bool put(TlsEngine::Output& output, bool later = false);
     size_t unsent();

@@ -383,6 +383,7 @@ bool Stream::shut_write() {
 }
 
 bool Stream::flush() {
+    if (sink_ && !sink_->sink->flush(sink_, false)) return false;
     if (lost_ || blocked() || queue_.empty()) return true;
     return send() && settle() && (sink_ || pause_protocol(queue_.size()));
 }
@@ -454,6 +455,8 @@ Ref Stream::get_write_buffer_size() {
 // Closing.
 
 bool Stream::shut_down() {
+    if (closing_) return true;
+    if (sink_ && !sink_->sink->flush(sink_, true)) return false;
     if (closing_) return true;
     closing_ = true;
     watch(watched() & ~EV_READ);

@@ -24,6 +24,8 @@ struct Sink {
         bool (*take)(Sink*, const char* data, size_t size);
         // Everything it has put() is sent. False: the exception that is set leaves run_forever().
         bool (*drained)(Sink*);
+        // What it keeps is put() now: as far as it may be, or all. False as of drained().
+        bool (*flush)(Sink*, bool all);
     };
     explicit Sink(const Table* table) : sink(table) {}
     const Table* sink;

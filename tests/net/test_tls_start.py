@@ -323,6 +323,29 @@ async def test_what_is_lost_through_tls(tls, net, side):
     assert await start(net, protocol, side) is None
 
 
+@pytest.mark.parametrize(("how", "size"), [("close", 7), ("abort", 7), ("close", 3_000_000)])
+async def test_written_before_the_end_below(upgrade, how, size):
+    """It arrives: asyncio has handed it down when write() returns."""
+    plain, protocol, peer = await upgrade()
+    protocol.transport.write(some_bytes(size))
+    getattr(plain, how)()
+    assert await peer.read(size) == some_bytes(size)
+    assert await protocol.lost() is None
+
+
+@pytest.mark.parametrize(("how", "size"), [("close", 7), ("abort", 7), ("close", 3_000_000)])
+async def test_written_before_the_end_below_in_tls_in_tls(tls, net, how, size):
+    client, server = await tls.pair()
+    below = client.transport
+    tasks = [start(net, server, "server"), start(net, client, "client")]
+    server.transport, client.transport = await asyncio.gather(*tasks)
+    client.transport.write(some_bytes(size))
+    getattr(below, how)()
+    await server.lost()
+    assert server.data == some_bytes(size)
+    client.calls = [call for call in client.calls if call not in ("pause", "resume")]
+
+
 async def test_what_cannot_be_upgraded(net, tls, connect):
     protocol, peer = await connect()
     loop = net.loop
