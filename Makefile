@@ -48,7 +48,7 @@ dev:
 # TLS is done in two ways. Which one a process has is settled early: the other one is another run.
 test:
 	@$(environment) .venv test
-	$(if $(ARGS),,@PYEV_TLS=stdlib $(bin)/python $(pytest) -q -k "pyev or fuzz" tests/net/test_tls*.py)
+	$(if $(ARGS),,@PYEV_TLS=stdlib $(bin)/python $(pytest) -q -k "pyev or fuzz or alike" tests/net/test_tls*.py tests/net/test_alike_tls*.py)
 	@$(bin)/python $(pytest) $(ARGS)
 
 conformance:

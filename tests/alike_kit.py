@@ -185,8 +185,9 @@ class Buffered(Calls, asyncio.BufferedProtocol):
         super().__init__(end)
         self.buffer = bytearray(10_000)
 
-    def get_buffer(self, hint: int) -> bytearray:
-        return self.buffer
+    def get_buffer(self, hint: int) -> memoryview:
+        # asyncio's own TLS reads what follows a record into a copy of a bytearray's rest.
+        return memoryview(self.buffer)
 
     def buffer_updated(self, size: int) -> None:
         self.end.got(self.buffer[:size])

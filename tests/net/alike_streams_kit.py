@@ -106,6 +106,8 @@ def conversation(step: Any) -> Any:
 class End:
     """A reader and a writer, and what was done with them."""
 
+    closed = False
+
     def __init__(self) -> None:
         self.reader: Any = None
         self.writer: Any = None
@@ -118,6 +120,7 @@ class End:
 
     def do(self, step: Any) -> Any:
         what, arguments = step[0], step[1:]
+        self.closed = self.closed or what in ("close", "abort")
         match what:
             case "task":
                 self.done.append([])
@@ -223,11 +226,11 @@ class Conversation(Run):
     async def secure(self, end: End, server: bool) -> None:
         """What is to be done with a new connection before it is used."""
 
-    def spared(self, end: End, other: End, what: str) -> bool:
+    def spared(self, end: End, other: End, step: Any) -> bool:
         """Whether a step is left out now."""
         # What is written to who has closed is answered by a reset, which this or the next one to
         # write finds.
-        return what.startswith("write") and self.kind == "tcp" and other.writer.is_closing()
+        return step[0].startswith("write") and self.kind == "tcp" and other.writer.is_closing()
 
     async def before_close(self) -> None:
         """Whatever has to be over by then."""
@@ -253,7 +256,8 @@ class Conversation(Run):
             await self.secure(end, True)
             end.do(("task", steps))
             await end.tasks[0]
-            if fails and not self.spared(end, self.ends[0], "close"):
+            if fails and not self.spared(end, self.ends[0], ("close",)):
+                end.closed = True
                 raise LookupError("of the callback")
 
         family = socket.AF_INET if self.kind == "tcp" else socket.AF_UNIX
@@ -304,7 +308,7 @@ class Conversation(Run):
         await self.rest()
         for number, step, rests in conversation:
             end, other = self.ends[number], self.ends[1 - number]
-            if self.spared(end, other, step[0]):
+            if self.spared(end, other, step):
                 continue
             if step[0] == "close":
                 await self.before_close()
@@ -313,7 +317,7 @@ class Conversation(Run):
                 await self.rest()
         await self.rest()
         for end, other in zip(self.ends, self.ends[::-1], strict=True):
-            if not self.spared(end, other, "close"):
+            if not self.spared(end, other, ("close",)):
                 end.step(("close",))
         await self.rest()
         for end in self.ends:
