@@ -43,7 +43,7 @@ _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 # Python 3.14 deprecates the public one.
 _iscoroutinefunction = getattr(coroutines, "_iscoroutinefunction", coroutines.iscoroutinefunction)
 
-# Since Python 3.14, asyncio moves a file's position even when nothing was sent.
+# Newer versions of asyncio move a file's position even when nothing was sent.
 _SENDFILE_ALWAYS_SEEKS = SelectorEventLoop._sock_sendfile_update_filepos.__code__.co_argcount == 3
 
 # As much as the kernel takes is more than the processor's cache keeps until it is read: between two

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import functools
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -22,11 +23,14 @@ from alike_kit import Buffered, Connection, End, Whole, connected_pair, examples
 # rest. A side also has what it does in its protocol's callbacks: once each, so that it ends.
 
 SIZES = st.sampled_from([0, 1, 100, 5000, 70_000])
+# From 3.12 on asyncio's loop is busy with an empty piece until something else is sent, in versions
+# that have not heard of it (gh-155888).
+PIECES = SIZES.filter(bool) if (3, 12) <= sys.version_info < (3, 14, 8) else SIZES
 MARKS = st.sampled_from([None, 0, 1, 1000, 100_000])
 
 step = st.one_of(
     st.tuples(st.just("write"), SIZES, st.sampled_from([bytes, bytearray, memoryview])),
-    st.tuples(st.just("writelines"), st.lists(SIZES, max_size=3)),
+    st.tuples(st.just("writelines"), st.lists(PIECES, max_size=3)),
     st.tuples(st.just("write wrong"), st.sampled_from(["text", None, 7])),
     st.tuples(st.just("set_write_buffer_limits"), MARKS, MARKS),
     st.tuples(
