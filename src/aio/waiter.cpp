@@ -354,9 +354,10 @@ Ref iterate(LoopBase* loop, Watcher* watcher) {
 
 void end(Watcher* watcher) {
     Ref error = Ref::steal(py::take_raised());
-    Ref keep = Ref::borrow(watcher->audience());
-    if (!py::value_of<Audience>(keep.get())->end(error, !watched_when_waited_for(watcher)))
-        PyErr_WriteUnraisable(keep.get());
+    Audience* audience = Audience::of(watcher);
+    if (!audience) return;  // who made the exception's text has given it a callback
+    Ref keep = Ref::borrow(py::object_of(audience));
+    if (!audience->end(error, !watched_when_waited_for(watcher))) PyErr_WriteUnraisable(keep.get());
 }
 
 // Calls body(watcher) for each awaited one. It may run Python code, which may do anything to the
