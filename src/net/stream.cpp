@@ -210,8 +210,10 @@ Ref Stream::write(py::Args args) {
     PyObject* data = py::bind_one("write", "data", args);
     if (!data) return {};
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))
-        return py::raise(PyExc_TypeError, "data argument must be a bytes-like object, not '%.200s'",
-                         Py_TYPE(data)->tp_name);
+        return py::raise(
+            PyExc_TypeError,
+            "data argument must be a bytes, bytearray, or memoryview object, not '%.200s'",
+            Py_TYPE(data)->tp_name);
     if (!may_write("write")) return {};
     if (!append(data)) return {};
     return appended() ? Ref::none() : Ref();

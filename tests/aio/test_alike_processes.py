@@ -141,6 +141,8 @@ class Use(Steps):
         if what == "_wait":
             self.tasks.append((what, self.loop.create_task(transport._wait())))
             return
+        if arguments == ("SIGTERM",) and transport.get_returncode() is not None:
+            return  # not each version of asyncio looks at it when the child is gone
         target = transport
         if what in ("write", "writelines", "write_eof", "can_write_eof") or "stdin" in what:
             target = self.process.stdin if self.process else self.stdin()

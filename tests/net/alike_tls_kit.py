@@ -222,6 +222,8 @@ class TlsEnd(End):
                     result = transport.is_closing() or known(transport, self.peer)
                 case _:
                     result = getattr(transport, what)(*arguments)
+        except TypeError:
+            result = TypeError  # newer versions of asyncio name the types that may be written
         except Exception as error:
             result = words(error)
         self.paused = self.paused or what == "pause_reading"
