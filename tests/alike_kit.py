@@ -6,11 +6,16 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 
 EXAMPLES = os.environ.get("PYEV_TEST_EXAMPLES")
+
+# From 3.12 on asyncio's writelines() keeps an empty piece, and its loop busy with it, in versions
+# that have not heard of it (gh-155888).
+KEEPS_EMPTY_PIECES = (3, 12) <= sys.version_info < (3, 14, 8)
 
 
 def examples(number: int) -> settings:

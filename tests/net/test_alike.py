@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import functools
 import socket
-import sys
 from typing import Any
 
 import pytest
@@ -17,15 +16,21 @@ from net_kit import SMALL, some_bytes
 from tls_kit import TLS_1_2, TLS_1_3, client_context, server_context
 
 import pyev
-from alike_kit import Buffered, Connection, End, Whole, connected_pair, examples
+from alike_kit import (
+    KEEPS_EMPTY_PIECES,
+    Buffered,
+    Connection,
+    End,
+    Whole,
+    connected_pair,
+    examples,
+)
 
 # A conversation is steps, of a side each, and after some of them all that was set off comes to
 # rest. A side also has what it does in its protocol's callbacks: once each, so that it ends.
 
 SIZES = st.sampled_from([0, 1, 100, 5000, 70_000])
-# From 3.12 on asyncio's loop is busy with an empty piece until something else is sent, in versions
-# that have not heard of it (gh-155888).
-PIECES = SIZES.filter(bool) if (3, 12) <= sys.version_info < (3, 14, 8) else SIZES
+PIECES = SIZES.filter(bool) if KEEPS_EMPTY_PIECES else SIZES
 MARKS = st.sampled_from([None, 0, 1, 1000, 100_000])
 
 step = st.one_of(
