@@ -919,9 +919,11 @@ def _given(context: contextvars.Context | None) -> dict[str, contextvars.Context
 def _is_plain(sock: Any, *methods: str) -> bool:
     """Whether the socket is used as it is; a class of its own may want to see what passes."""
     own = type(sock)
-    if own is _socket or not issubclass(own, _socket):
+    if own is _socket:
         return True
-    return all(getattr(own, name) is getattr(_socket, name) for name in methods)
+    if not issubclass(own, socket.SocketType):
+        return False  # something that only looks like one
+    return all(getattr(own, name, None) is getattr(_socket, name) for name in methods)
 
 
 def _feed(signum: int, _frame: object) -> None:

@@ -171,20 +171,23 @@ bool DatagramTransport::deliver_unread() {
 // Writing.
 
 DatagramTransport::Sent DatagramTransport::send(PyObject* data, PyObject* address) {
+    Py_buffer view;  // first: to get it may run code that sends another one
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) return Sent::kFailed;
     Address* to = nullptr;
     // Without an address the kernel knows best: the end of a socketpair is connected to no name.
     if (!connected_ && address != Py_None) {
         if (address != known_.get()) {
             Address converted;
-            if (!from_python(address, family_, converted)) return send_by_socket(data, address);
+            if (!from_python(address, family_, converted)) {
+                PyBuffer_Release(&view);
+                return send_by_socket(data, address);
+            }
             known_ = Ref::borrow(address);
             known_address_ = converted;
             spelled_ = family_ == AF_INET;  // IPv6 has several ways to write one down
         }
         to = &known_address_;
     }
-    Py_buffer view;
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) return Sent::kFailed;
     loop()->poll_next();
     ssize_t sent = ::sendto(fd(), view.buf, static_cast<size_t>(view.len), MSG_NOSIGNAL,
                             to ? &to->any : nullptr, to ? to->size : 0);
@@ -234,7 +237,7 @@ Ref DatagramTransport::sendto(py::Args args) {
         address = address_;
     }
     if (lost_) return note_late_write("socket.send() raised exception.") ? Ref::none() : Ref();
-    if (queue_.empty()) {
+    if (!waits()) {
         Sent sent = send(data, address.get());
         if (sent == Sent::kYes) return Ref::none();
         if (sent == Sent::kFailed) return failed() ? Ref::none() : Ref();
@@ -250,8 +253,9 @@ Ref DatagramTransport::sendto(py::Args args) {
 }
 
 bool DatagramTransport::send_queue() {
-    while (!queue_.empty()) {
-        Ref data = Ref::borrow(queue_[0].data), address = Ref::borrow(queue_[0].address);
+    while (waits()) {
+        Datagram& first = queue_[first_];
+        Ref data = Ref::borrow(first.data), address = Ref::borrow(first.address);
         Sent sent = send(data.get(), address.get());
         if (sent == Sent::kLater || lost_) break;
         drop_first();
@@ -263,17 +267,21 @@ bool DatagramTransport::send_queue() {
 }
 
 void DatagramTransport::drop_first() {
-    Ref data = Ref::steal(queue_[0].data), address = Ref::steal(queue_[0].address);
+    Datagram first = queue_[first_++];
+    if (first_ * 2 >= queue_.size()) {  // each is moved once at most
+        queue_.remove_first(first_);
+        first_ = 0;
+    }
+    Ref data = Ref::steal(first.data), address = Ref::steal(first.address);
     size_ -= static_cast<size_t>(PyBytes_GET_SIZE(data.get())) + kOverhead;
-    queue_.remove_first();
 }
 
 void DatagramTransport::drop_unsent() {
-    while (!queue_.empty()) drop_first();
+    while (waits()) drop_first();
 }
 
 bool DatagramTransport::settle() {
-    if (lost_ || !queue_.empty()) return true;
+    if (lost_ || waits()) return true;
     watch(watched() & ~EV_WRITE);
     return !closing_ || lose(nullptr);
 }

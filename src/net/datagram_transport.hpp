@@ -34,9 +34,9 @@ class DatagramTransport : public Flow {
     }
     template <class F>
     int visit(F f) {
-        for (Datagram& datagram : queue_) {
-            if (int result = f(datagram.data)) return result;
-            if (int result = f(datagram.address)) return result;
+        for (size_t i = first_; i < queue_.size(); ++i) {
+            if (int result = f(queue_[i].data)) return result;
+            if (int result = f(queue_[i].address)) return result;
         }
         return 0;
     }
@@ -75,14 +75,16 @@ class DatagramTransport : public Flow {
     // What send() raised. False: it leaves run_forever(), or the caller is to raise it.
     [[nodiscard]] bool failed();
     [[nodiscard]] bool send_queue();
+    bool waits() { return first_ < queue_.size(); }
     void drop_first();
     [[nodiscard]] bool settle();
 
-    py::Ref address_;        // None, or what every datagram goes to
-    py::Ref known_;          // the last address that was converted, one way or the other ...
-    Address known_address_;  // ... and what it is to the kernel
-    py::Ref unread_;         // a list of (data, address): read, and not wanted yet
-    py::Array<Datagram> queue_;
+    py::Ref address_;            // None, or what every datagram goes to
+    py::Ref known_;              // the last address that was converted, one way or the other ...
+    Address known_address_;      // ... and what it is to the kernel
+    py::Ref unread_;             // a list of (data, address): read, and not wanted yet
+    py::Array<Datagram> queue_;  // from first_ on
+    size_t first_ = 0;
     size_t size_ = 0;  // of the queue, as asyncio counts: bytes, and 8 for each datagram
     int family_ = 0;
     bool connected_ = false;

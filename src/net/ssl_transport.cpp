@@ -270,6 +270,7 @@ bool SslTransport::receive(const char* data, size_t size) {
     if (!engine_) return done;
     size_t left = connected() ? engine_->left() : 0;
     if (done && !left) return engine_->feed(nullptr, 0);
+    const bool resumes = !done && py::ends_program();
     py::ErrorGuard guard;
     if (left) {
         kept_ = Ref::steal(
@@ -277,7 +278,7 @@ bool SslTransport::receive(const char* data, size_t size) {
         done = done && kept_;
     }
     // A KeyboardInterrupt leaves the connection as it is: the rest comes when the loop runs again.
-    if (!done && connected() && !resuming_) resuming_ = loop()->push(this, kResume);
+    if (resumes && connected() && !resuming_) resuming_ = loop()->push(this, kResume);
     return engine_->feed(nullptr, 0) && done;
 }
 

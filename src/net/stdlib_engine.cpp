@@ -72,6 +72,15 @@ TlsEngine::Result StdlibEngine::write(const char* data, size_t size, Output& out
 }
 
 TlsEngine::Result StdlibEngine::shut(Output& output) {
+    // unwrap() fails at what has come already, which nobody wants any more.
+    Result result;
+    do {
+        char nowhere[16 * 1024];
+        size_t count;
+        result = read(nowhere, sizeof nowhere, count, output);
+        PyErr_Clear();
+    } while (result == Result::kDone);
+    if (result == Result::kFailed) return result;
     return result_of(py::call_method(object_.get(), state_.name(Name::unwrap)), output);
 }
 

@@ -424,7 +424,10 @@ static bool broken(int fd) {
 bool Stream::write_ready() {
     if (sink_) {
         if (!send() || !settle()) return false;
-        return lost_ || !queue_.empty() || sink_->sink->drained(sink_);
+        if (lost_ || !queue_.empty()) return true;
+        Ref keep = protocol_;
+        py::InContext entered(context_.get());
+        return entered && sink_->sink->drained(sink_);
     }
     if (protocol_paused() && queue_.size() <= certain() && !broken(fd())) {
         watch(watched() & ~EV_WRITE);

@@ -302,6 +302,7 @@ bool Transport::force_close(PyObject* error) {
 }
 
 bool Transport::lose(PyObject* error) {
+    if (lost_) return true;  // whoever stopped watching it has found that it is closed
     ++lost_;
     watch(0);
     if (error && error != Py_None) error_ = Ref::borrow(error);

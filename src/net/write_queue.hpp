@@ -83,7 +83,7 @@ class WriteQueue {
         if (first_ == pieces_.size()) {
             pieces_.reset(kKept);
             first_ = 0;
-        } else if (first_ >= kKept) {
+        } else if (first_ >= kKept && first_ >= pieces_.size() / 2) {  // each moves twice at most
             pieces_.remove_first(first_);
             first_ = 0;
         }

@@ -35,6 +35,7 @@ class Array {
     }
 
     [[nodiscard]] bool append(const T* items, size_t count) {
+        if (count == 0) return true;
         if (!reserve(size_ + count)) return false;
         std::memcpy(static_cast<void*>(items_ + size_), items, count * sizeof(T));
         size_ += count;

@@ -528,3 +528,44 @@ async def test_a_servers_end(tls, net):
     assert await client.lost() is None
     assert await served.lost() is None
     await asyncio.wait_for(server.wait_closed(), 10)
+
+
+async def test_connection_made_raises(tls, net):
+    """Nothing of what has come by then is delivered to a protocol that is half made."""
+
+    class Raising(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            raise ArithmeticError
+
+    class Speaking(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.write(b"at once")
+
+    made = []
+    async with tls.serving(lambda: made.append(Raising()) or made[-1]) as address:
+        speaking = await tls.call(Speaking(), address)
+        await speaking.lost()
+        await made[0].lost()
+    assert made[0].data == b""
+    assert {type(report["exception"]) for report in net.reports} == {ArithmeticError}
+    net.reports.clear()
+
+
+@pytest.mark.asyncio_fails("takes it for an error")
+async def test_much_on_its_way_when_it_is_closed(tls):
+    """And part of it has come: both ends end as they should, and all that was written arrives."""
+
+    class Closing(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            if not self.transport.is_closing():
+                self.transport.write(b"enough")
+                self.transport.close()
+
+    client, server = await tls.pair(Closing(), Recorder())
+    server.transport.write(some_bytes(400_000))
+    assert await client.lost() is None
+    assert await server.lost() is None
+    assert server.data == b"enough"

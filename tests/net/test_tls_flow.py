@@ -1,11 +1,15 @@
 """Holding back through TLS: asyncio's water marks, what is buffered meanwhile, and sendfile."""
 
 import asyncio
+import contextvars
 import io
+import socket
 
 import pytest
 from net_kit import BufferedRecorder, Recorder, some_bytes
-from tls_kit import RECORD
+from tls_kit import RECORD, client_context
+
+import pyev
 
 HIGH = 512 * 1024
 
@@ -239,3 +243,46 @@ async def test_sendfile_to_a_peer_that_goes(tls, side, net, tmp_path):
         with pytest.raises(ConnectionError):
             await sending
     await protocol.lost()
+
+
+async def test_closed_behind_the_back_while_much_is_sent(tls, net):
+    """The end is told once."""
+    async with tls.serving(Recorder) as address:
+        sock = socket.create_connection(address)
+        sock.setblocking(False)
+        protocol = net.remember(Recorder())
+        await net.loop.create_connection(
+            lambda: protocol, sock=sock, ssl=client_context(), server_hostname="localhost"
+        )
+        await net.calm()
+        protocol.transport.write(some_bytes(200_000))
+        net.loop.call_soon(sock.close)
+        if isinstance(net.loop, pyev.EventLoop):
+            assert isinstance(await protocol.lost(), OSError)
+        await net.turn(3)
+        protocol.transport.abort()
+    await protocol.lost()
+
+
+async def test_the_context_of_resume_writing(tls, side):
+    """It is that of the connection."""
+    variable = contextvars.ContextVar("variable", default="none")
+    seen = []
+
+    class Looking(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            seen.append(variable.get())
+
+        def resume_writing(self):
+            super().resume_writing()
+            seen.append(variable.get())
+
+    variable.set("the connection's")
+    protocol, peer = await tls.connect(side, Looking(), small=True)
+    variable.set("another")
+    data = some_bytes(4_000_000)
+    protocol.transport.write(data)
+    assert await peer.read(len(data)) == data
+    await protocol.until(lambda: not protocol.paused)
+    assert set(seen) == {"the connection's"}

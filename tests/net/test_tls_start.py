@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 
@@ -344,6 +345,31 @@ async def test_written_before_the_end_below_in_tls_in_tls(tls, net, how, size):
     await server.lost()
     assert server.data == some_bytes(size)
     client.calls = [call for call in client.calls if call not in ("pause", "resume")]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+async def test_resume_writing_lets_go_of_the_transport(upgrade, net):
+    """Nobody else refers to it, and it is sending."""
+
+    class Leaving(Recorder):
+        plain = None
+
+        def resume_writing(self):
+            super().resume_writing()
+            if self.plain:
+                self.plain.set_protocol(Recorder())
+                self.plain = self.transport = None
+                gc.collect()
+
+    plain, protocol, peer = await upgrade(Leaving())
+    protocol.plain = plain
+    protocol.transport.write(some_bytes(8_000_000))
+    for _ in range(80):
+        if protocol.plain:  # on asyncio's own loop nothing is paused
+            assert len(await peer.read(100_000)) == 100_000
+    plain.abort()
+    await net.turn(3)
+    protocol.calls = ["made", "lost"]  # of one that is no protocol any more
 
 
 async def test_what_cannot_be_upgraded(net, tls, connect):

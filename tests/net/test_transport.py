@@ -121,3 +121,37 @@ def test_exception_handler_finds_the_exception_being_handled(aloop, name):
     assert isinstance(error, ZeroDivisionError)
     assert handled is error
     aloop.run_until_complete(asyncio.sleep(0))
+
+
+class Lookalike:
+    """Has all that a socket has, and is none."""
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
+def test_what_only_looks_like_a_socket(aloop):
+    async def main():
+        here, there = socket.socketpair()
+        here.setblocking(False)
+        there.setblocking(False)
+        transport, _ = await aloop.create_connection(asyncio.Protocol, sock=Lookalike(here))
+        transport.write(b"x")
+        assert await aloop.sock_recv(there, 10) == b"x"
+        transport.close()
+        there.close()
+        here, there = socket.socketpair(type=socket.SOCK_DGRAM)
+        there.setblocking(False)
+        transport, _ = await aloop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, sock=Lookalike(here)
+        )
+        there.send(b"y")
+        await asyncio.sleep(0.001)
+        transport.close()
+        there.close()
+        await asyncio.sleep(0.001)
+
+    aloop.run_until_complete(main())
