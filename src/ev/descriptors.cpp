@@ -1,9 +1,11 @@
 // Finding closed descriptors before libev asserts on them.
 #include "ev/descriptors.hpp"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #ifdef __linux__
@@ -84,6 +86,47 @@ void Descriptors::settle([[maybe_unused]] Own& own, [[maybe_unused]] int number,
     struct stat status;
     if (fstat(number, &status) == 0) own = {number, status.st_dev, status.st_ino};
 #endif
+}
+
+void Descriptors::list_kernel_files(py::Array<int>& numbers) {
+    numbers.clear();
+#ifdef __linux__
+    DIR* folder = opendir("/proc/self/fd");
+    if (!folder) return;
+    while (dirent* entry = readdir(folder)) {
+        char target[64] = {};
+        if (readlinkat(dirfd(folder), entry->d_name, target, sizeof target - 1) < 0) continue;
+        bool found = strstr(target, "timerfd") || strstr(target, "inotify");
+        if (found && !numbers.push(atoi(entry->d_name))) PyErr_Clear();
+    }
+    closedir(folder);
+#endif
+}
+
+// The one that has come meanwhile is libev's; if none has, it has got its old number again.
+void Descriptors::settle_anew(Own& own, const char* kind, py::Array<int>& now) {
+    int before = std::exchange(own.fd, -1);
+    if (before < 0) return;
+    for (int number : now) {
+        bool known = false;
+        for (int other : before_) known = known || other == number;
+        if (!known) settle(own, number, kind);
+        if (own.fd >= 0) return;
+    }
+    settle(own, before, kind);
+}
+
+void Descriptors::rebuilt() {
+    {
+        py::Hold hold(mutex_);
+        own_size_ = 0;
+    }
+    if (timerfd_.fd < 0 && inotify_.fd < 0) return;
+    py::Array<int> now;
+    list_kernel_files(now);
+    settle_anew(timerfd_, "timerfd", now);
+    settle_anew(inotify_, "inotify", now);
+    before_.reset(0);
 }
 
 bool Descriptors::alive(const Own& own) {

@@ -74,12 +74,11 @@ class Descriptors {
         own_changed_ = false;
     }
 
-    // libev will make its kernel objects anew, with other numbers.
-    void forget_own() {
-        py::Hold hold(mutex_);
-        own_size_ = 0;
-        timerfd_.fd = inotify_.fd = -1;
+    // libev is about to make its kernel objects anew, with other numbers; and has done so.
+    void rebuilding() {
+        if (timerfd_.fd >= 0 || inotify_.fd >= 0) list_kernel_files(before_);
     }
+    void rebuilt();
 
     // Whether what ends a poll is still there; of what is not known, yes.
     // From any thread.
@@ -134,6 +133,10 @@ class Descriptors {
     static int next_number();
     static void settle(Own& own, int number, const char* kind);
 
+    // Numbers of timerfds and inotify descriptors, whosesoever.
+    static void list_kernel_files(py::Array<int>& numbers);
+    void settle_anew(Own& own, const char* kind, py::Array<int>& now);
+
     enum class Identity { kSame, kAlike, kOther };
 
     [[nodiscard]] bool check_watched(bool all);
@@ -166,6 +169,7 @@ class Descriptors {
     py::Array<Entry> entries_;  // by descriptor
     py::Array<int> changed_;
     py::Array<pollfd> polled_;  // room for check_all()
+    py::Array<int> before_;     // kernel files, before libev's are made anew
     unsigned told_ = 0;         // counts who was told of anything: Python code may have run
     unsigned rounds_ = 0;       // of telling that a number is another file's
 };

@@ -154,6 +154,7 @@ void Loop::before_poll() {
         anew = rebuild_ || forked_;
         if (anew && !can_rebuild()) return fail();
         if (!descriptors_.check(anew)) fail();
+        if (anew) descriptors_.rebuilding();
     } while (anew != (rebuild_ || forked_));
     if (driver_ && frame_->wait && driver_->busy(driver_)) wake();
     polling = this;
@@ -173,7 +174,7 @@ void Loop::on_release(struct ev_loop* ev) noexcept {
         for (Embed* embed = self->embedders_; embed; embed = embed->next_embedder())
             embed->owner()->note_stale_embeds();
         self->pid_ = getpid();
-        self->descriptors_.forget_own();
+        self->descriptors_.rebuilt();
         // libev 4.33 counts io_uring's own timerfd watcher once more each time.
         if (ev_backend(ev) == EVBACKEND_IOURING) ev_unref(ev);
     }

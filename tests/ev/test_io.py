@@ -578,3 +578,35 @@ def test_libev_has_the_number_of_one_that_was_closed(script, how):
     periodic.stop()
     """
     assert script(program, how) == f"{errno.EBADF}\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere libev opens no descriptor for it")
+@pytest.mark.parametrize("kind", ["timerfd", "inotify"])
+def test_what_libev_has_opened_for_itself(loop, tmp_path, kind):
+    """It is its own, also after it was made anew: to watch it is refused."""
+
+    def numbers():
+        found = set()
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if kind in os.readlink(f"/proc/self/fd/{name}"):
+                    found.add(int(name))
+        return found
+
+    before = numbers()
+    if kind == "timerfd":
+        watcher = loop.periodic(0.0, 1000.0, print)
+    else:
+        watcher = loop.stat(str(tmp_path), 0.0, print)
+    with watcher:
+        own = numbers() - before
+        if not own:
+            pytest.skip("this libev needs none")
+        for _ in range(3):
+            for fd in numbers() - before:
+                with pytest.raises(OSError, match="Errno 9"):
+                    loop.io(fd, pyev.EV_READ, print).start()
+            taken = os.open(os.devnull, os.O_RDONLY)  # so that the next number is another
+            loop.reset()
+            loop.start(pyev.EVRUN_NOWAIT)
+            os.close(taken)
