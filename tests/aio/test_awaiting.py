@@ -916,6 +916,27 @@ def test_the_loop_is_closed_while_it_is_awaited(caplog):
     assert "Task was destroyed but it is pending" in caplog.text
 
 
+def test_its_repr_gives_it_a_callback_while_its_loop_is_closed(caplog):
+    """Who waits is about to be told so, in words that name it."""
+
+    class Odd(pyev.Timer):
+        def __repr__(self):
+            self.callback = print
+            return "odd"
+
+    loop = pyev.new_event_loop()
+    watcher = Odd(1000.0, 0.0, loop.ev)
+    task = loop.create_task(take(watcher, 1))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert watcher.callback is print
+    assert not task.done()
+    del task
+    gc.collect()
+    assert "Task was destroyed but it is pending" in caplog.text
+
+
 def test_the_loop_is_dropped_while_it_is_awaited(caplog):
     loop = pyev.new_event_loop()
     reference = weakref.ref(loop)
