@@ -356,13 +356,14 @@ bool Descriptors::check_all() {
     return true;
 }
 
-void Descriptors::settle_changes() {
+bool Descriptors::settle_changes() {
     for (int fd : changed_) {
         Entry& entry = entries_[fd];
         entry.told = static_cast<unsigned char>(entry.events());
         entry.changed = entry.anew = entry.made = false;
     }
     changed_.clear();
+    return true;
 }
 
 }  // namespace pyev::ev

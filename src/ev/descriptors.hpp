@@ -68,10 +68,10 @@ class Descriptors {
         opening(inotify_, "inotify", start);
     }
 
-    // libev has taken over the changes and polls.
-    void polled() {
-        if (!changed_.empty()) settle_changes();
+    // libev has taken over the changes, if there were any, and polls.
+    bool polled() {
         own_changed_ = false;
+        return !changed_.empty() && settle_changes();
     }
 
     // libev is about to make its kernel objects anew, with other numbers; and has done so.
@@ -142,7 +142,7 @@ class Descriptors {
     [[nodiscard]] bool check_watched(bool all);
     [[nodiscard]] bool check_changed(bool own_checked);
     [[nodiscard]] bool check_all();
-    void settle_changes();
+    bool settle_changes();
     [[nodiscard]] int verify(int fd, const struct stat& status, Identity& identity);
     [[nodiscard]] int try_epoll(int fd);
     void find_backend();

@@ -163,8 +163,7 @@ void Loop::before_poll() {
 void Loop::on_release(struct ev_loop* ev) noexcept {
     auto* self = static_cast<Loop*>(ev_userdata(ev));
     // The kernel would not have one: libev told its watchers, and waits all the same.
-    if (self->descriptors_.changed() && ev_pending_count(ev)) self->wake();
-    self->descriptors_.polled();
+    if (self->descriptors_.polled() && ev_pending_count(ev)) self->wake();
     // In a Prepare, too late for this turn's Fork watchers: they and we are told in the next one.
     const bool untold = self->forked_ && !self->rebuild_;
     if (self->rebuild_ || untold) {
