@@ -136,9 +136,10 @@ bool Descriptors::alive(const Own& own) {
 
 // Whether libev has opened it for itself, and closes it when it sees fit.
 bool Descriptors::is_own(int fd) const {
+    auto owns = [fd](const Own& own) { return own.fd == fd && alive(own); };
     for (int i = 0; i < own_size_; ++i)
-        if (own_[i].fd == fd) return true;
-    return timerfd_.fd == fd || inotify_.fd == fd;
+        if (owns(own_[i])) return true;
+    return owns(timerfd_) || owns(inotify_);
 }
 
 bool Descriptors::own_alive() const {
