@@ -114,6 +114,14 @@ class End:
     def react(self, event: str, step: Any) -> None:
         self.do(step)
 
+    def breaks_off(self, what: str) -> None:
+        """If the step is one after which who looks first decides what is seen."""
+        if what in ("abort", "raise"):
+            self.run.breaks()
+        if what == "raise":
+            self.note("raises")
+            raise ZeroDivisionError("of the protocol")
+
     def note(self, *what: Any) -> None:
         self.trace.append(what)
 

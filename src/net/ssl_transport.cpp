@@ -47,7 +47,7 @@ class SslTransport::Output {
 };
 
 const aio::Runnable::Table SslTransport::kTable = {run, flush, [](Runnable*) {}};
-const Sink::Table SslTransport::kSink = {take, drained, flush};
+const Sink::Table SslTransport::kSink = {take, flush};
 
 SslTransport::SslTransport()
     : Runnable(&kTable),

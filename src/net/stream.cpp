@@ -427,7 +427,7 @@ bool Stream::write_ready() {
         if (lost_ || !queue_.empty()) return true;
         Ref keep = protocol_;
         py::InContext entered(context_.get());
-        return entered && sink_->sink->drained(sink_);
+        return entered && sink_->sink->flush(sink_, false);
     }
     if (protocol_paused() && queue_.size() <= certain() && !broken(fd())) {
         watch(watched() & ~EV_WRITE);

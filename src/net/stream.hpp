@@ -22,9 +22,9 @@ struct Sink {
     struct Table {
         // In the connection's context. False: the exception that is set is fatal to the connection.
         bool (*take)(Sink*, const char* data, size_t size);
-        // Everything it has put() is sent. False: the exception that is set leaves run_forever().
-        bool (*drained)(Sink*);
-        // What it keeps is put() now: as far as it may be, or all. False as of drained().
+        // What it keeps is to be put(): as far as takes() has it, or all. Called when everything
+        // that it has put() is sent, and before the stream ends. False: the exception that is set
+        // leaves run_forever().
         bool (*flush)(Sink*, bool all);
     };
     explicit Sink(const Table* table) : sink(table) {}
@@ -72,10 +72,10 @@ class Stream : public Flow {
     void drop_unsent() { queue_.clear(); }
     void gone();
 
-    // For the sink. Whether it may put() more; if not, drained() will be called.
+    // For the sink. Whether it may put() more; if not, flush() will be called.
     bool takes();
     // Sends, at once or at the end of the turn, and keeps what the kernel has no room for. False as
-    // of drained().
+    // of flush().
     [[nodiscard]] bool put(const char* data, size_t size, bool later);
     size_t unsent_size() const { return queue_.size(); }
 

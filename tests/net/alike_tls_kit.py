@@ -199,11 +199,7 @@ class TlsEnd(End):
             transport, what = self.below, what.removeprefix("below ")
         if transport is None or self.spared(what):
             return
-        if what in ("abort", "raise"):
-            self.run.breaks()
-        if what == "raise":
-            self.note("raises")
-            raise ZeroDivisionError("of the protocol")
+        self.breaks_off(what)
         try:
             match what:
                 case "write":

@@ -100,11 +100,7 @@ class Side(End):
             return
         if self.run.kind.startswith("tls") and self.differs(what):
             return
-        if what in ("abort", "raise"):
-            self.run.breaks()
-        if what == "raise":
-            self.note("raises")
-            raise ZeroDivisionError("of the protocol")
+        self.breaks_off(what)
         try:
             match what:
                 case "write":

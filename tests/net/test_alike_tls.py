@@ -72,6 +72,14 @@ class ByHand(Tls):
         silent = near.failed or near.upgrading or not near.transport
         near.note("far", silent or far.end, far.eof, digest(far.data), digest(far.plain))
 
+    def begin(self, plan: Any) -> TlsEnd:
+        self.loop.set_debug(plan["debug"])
+        self.server = plan["server"] or plan["how"] == "accepted"
+        self.near = TlsEnd(self, 0, plan["side"])
+        self.ends = [self.near]
+        self.near.plain = plan["how"] == "upgraded"
+        return self.near
+
     async def connect(self, plan: Any) -> asyncio.Task[Any] | None:
         """The transport, with TLS at once or in plain; the task, if somebody waits for it."""
         factory = functools.partial(self.near.protocol, plan["side"]["buffered"])
@@ -151,11 +159,7 @@ class ByHand(Tls):
         near.do(("known",))
 
     async def main(self, plan: Any, steps: Any) -> None:
-        self.loop.set_debug(plan["debug"])
-        self.server = plan["server"] or plan["how"] == "accepted"
-        self.near = near = TlsEnd(self, 0, plan["side"])
-        self.ends = [near]
-        near.plain = plan["how"] == "upgraded"
+        near = self.begin(plan)
         near.distrusted = plan["agreement"]["trouble"] == "no certificate"
         task = await self.connect(plan)
         if plan["how"] == "upgraded":
@@ -196,11 +200,7 @@ class Silence(ByHand):
     """A peer that does not go on, until the transport has waited long enough."""
 
     async def main(self, plan: Any, silent: Any) -> None:
-        self.loop.set_debug(plan["debug"])
-        self.server = plan["server"] or plan["how"] == "accepted"
-        self.near = near = TlsEnd(self, 0, plan["side"])
-        self.ends = [near]
-        near.plain = plan["how"] == "upgraded"
+        near = self.begin(plan)
         task = await self.connect(plan)
         if plan["how"] == "upgraded":
             await task

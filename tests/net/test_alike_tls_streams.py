@@ -76,19 +76,21 @@ class TlsConversation(Conversation):
         end.writer.transport.set_write_buffer_limits(1 << 24)
 
 
+def plans(limit: Any, step: Any) -> Any:
+    return st.fixed_dictionaries(
+        {
+            "limits": st.tuples(limit, limit),
+            "served": st.tuples(st.lists(step, max_size=3), st.booleans()),
+        }
+    )
+
+
 @pytest.mark.parametrize("streams", ["asyncio", "pyev"])
 @pytest.mark.parametrize("kind", ["tls", "upgraded"])
 @examples(25)
 @given(
     agreement=agreed,
-    plan=st.fixed_dictionaries(
-        {
-            "limits": st.tuples(LIMITS, LIMITS),
-            "served": st.tuples(
-                st.lists(st.one_of(read, read, waiting), max_size=3), st.booleans()
-            ),
-        }
-    ),
+    plan=plans(LIMITS, st.one_of(read, read, waiting)),
     conversation=conversation(little),
 )
 def test_little(streams: str, kind: str, agreement: Any, plan: Any, conversation: Any) -> None:
@@ -100,14 +102,7 @@ def test_little(streams: str, kind: str, agreement: Any, plan: Any, conversation
 @examples(20)
 @given(
     agreement=agreed,
-    plan=st.fixed_dictionaries(
-        {
-            "limits": st.tuples(*[st.sampled_from([100_000, 1 << 20])] * 2),
-            "served": st.tuples(
-                st.lists(st.one_of(reads_much, waiting), max_size=3), st.booleans()
-            ),
-        }
-    ),
+    plan=plans(st.sampled_from([100_000, 1 << 20]), st.one_of(reads_much, waiting)),
     conversation=conversation(much),
 )
 def test_much(streams: str, kind: str, agreement: Any, plan: Any, conversation: Any) -> None:

@@ -600,47 +600,41 @@ async def test_the_socket_is_guarded(net):
 
 async def test_closed_behind_the_back_in_resume_writing(net):
     """The end is told once."""
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as far:
-        far.bind(net.abstract_name())
-        far.setblocking(False)
-        near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        near.connect(far.getsockname())
+    near, far = two_unix_sockets(net)
+    net.enter(far)
 
-        class Closing(asyncio.DatagramProtocol):
-            lost = 0
+    class Closing(asyncio.DatagramProtocol):
+        lost = 0
 
-            def resume_writing(self):
-                near.close()
+        def resume_writing(self):
+            near.close()
 
-            def connection_lost(self, exc):
-                self.lost += 1
+        def connection_lost(self, exc):
+            self.lost += 1
 
-        transport, protocol = await net.loop.create_datagram_endpoint(Closing, sock=near)
-        transport.set_write_buffer_limits(high=0)
-        while not transport.get_write_buffer_size():
-            transport.sendto(b"x")
-        while near.fileno() >= 0:
-            with contextlib.suppress(BlockingIOError):
-                far.recv(10)
-            await net.turn()
-        await net.turn(3)
-        transport.abort()
-        await net.turn(3)
-        assert protocol.lost == 1
-        net.reports.clear()  # asyncio's own goes on watching it, and says so
+    transport, protocol = await net.loop.create_datagram_endpoint(Closing, sock=near)
+    transport.set_write_buffer_limits(high=0)
+    while not transport.get_write_buffer_size():
+        transport.sendto(b"x")
+    while near.fileno() >= 0:
+        with contextlib.suppress(BlockingIOError):
+            far.recv(10)
+        await net.turn()
+    await net.turn(3)
+    transport.abort()
+    await net.turn(3)
+    assert protocol.lost == 1
+    net.reports.clear()  # asyncio's own goes on watching it, and says so
 
 
 async def test_many_wait(net):
     """In the order in which they were sent."""
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as far:
-        far.bind(net.abstract_name())
-        far.setblocking(False)
-        near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        near.connect(far.getsockname())
-        transport, _ = await net.loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=near)
-        for number in range(2000):
-            transport.sendto(b"%d" % number)
-        got = [await net.loop.sock_recv(far, 10) for _ in range(2000)]
-        assert got == [b"%d" % number for number in range(2000)]
-        transport.close()
-        await net.turn(2)
+    near, far = two_unix_sockets(net)
+    net.enter(far)
+    transport, _ = await net.loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=near)
+    for number in range(2000):
+        transport.sendto(b"%d" % number)
+    got = [await net.loop.sock_recv(far, 10) for _ in range(2000)]
+    assert got == [b"%d" % number for number in range(2000)]
+    transport.close()
+    await net.turn(2)
