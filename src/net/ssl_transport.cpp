@@ -245,6 +245,13 @@ bool SslTransport::run(Runnable* runnable, unsigned what) {
     return self->report("Fatal error: protocol.connection_lost() call failed.");
 }
 
+// The protocol, which may be told to go on, may let go of it.
+bool SslTransport::flush(Sink* sink, bool all) {
+    auto* self = static_cast<SslTransport*>(sink);
+    Ref keep = Ref::borrow(self->object());
+    return self->send(all);
+}
+
 bool SslTransport::flush(Runnable* runnable) {
     return static_cast<SslTransport*>(runnable)->send();
 }

@@ -135,7 +135,7 @@ class SslTransport : public aio::Runnable, public Sink {
     static bool run(Runnable* runnable, unsigned what);
     static bool flush(Runnable* runnable);
     static bool take(Sink* sink, const char* data, size_t size);
-    static bool flush(Sink* sink, bool all) { return static_cast<SslTransport*>(sink)->send(all); }
+    static bool flush(Sink* sink, bool all);
 
     PyObject* object() { return py::object_of(static_cast<aio::Runnable*>(this)); }
     Head* head() { return reinterpret_cast<Head*>(object()); }

@@ -425,7 +425,6 @@ bool Stream::write_ready() {
     if (sink_) {
         if (!send() || !settle()) return false;
         if (lost_ || !queue_.empty()) return true;
-        Ref keep = protocol_;
         py::InContext entered(context_.get());
         return entered && sink_->sink->flush(sink_, false);
     }
