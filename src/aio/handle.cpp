@@ -7,7 +7,6 @@
 
 #include "aio/loop_base.hpp"
 #include "aio/state.hpp"
-#include "py/call.hpp"
 #include "py/context.hpp"
 
 namespace pyev::aio {
@@ -61,7 +60,9 @@ bool HandleTypes::init(PyObject* module) {
     if (handle) timer = Ref::steal(PyObject_GetAttrString(events.get(), "TimerHandle"));
     if (!timer || !find_slots(handle.get(), timer.get()) || !contexts_.init()) return false;
     base_ = handle;
-    cancel_in_debug_ = Ref::steal(PyObject_GetAttrString(handle.get(), "cancel"));
+    cancel_name_ = Ref::steal(PyUnicode_InternFromString("cancel"));
+    if (!cancel_name_) return false;
+    cancel_in_debug_ = Ref::steal(PyObject_GetAttr(handle.get(), cancel_name_.get()));
     if (!cancel_in_debug_) return false;
     run_in_debug_ = Ref::steal(PyObject_GetAttrString(handle.get(), "_run"));
     if (!run_in_debug_) return false;

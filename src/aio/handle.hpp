@@ -20,6 +20,7 @@
 #include <initializer_list>
 #include <utility>
 
+#include "py/call.hpp"
 #include "py/context.hpp"
 #include "py/lock.hpp"
 #include "py/ref.hpp"
@@ -65,6 +66,7 @@ class HandleTypes {
     template <class F>
     void each_ref(F f) {
         f(base_);
+        f(cancel_name_);
         f(cancel_in_debug_);
         f(run_in_debug_);
         contexts_.each_ref(f);
@@ -104,6 +106,10 @@ class HandleTypes {
     }
     // Calls the callback in its context.
     py::Ref run(PyObject* handle);
+    // handle.cancel()
+    py::Ref call_cancel(PyObject* handle) const {
+        return py::call_method(handle, cancel_name_.get());
+    }
     void set_source_traceback(PyObject* handle, PyObject* traceback) {
         set_unusual(handle, source_traceback_, traceback);
     }
@@ -227,6 +233,7 @@ class HandleTypes {
     Py_ssize_t callback_, args_, cancelled_, loop_, source_traceback_, repr_, context_;
     Py_ssize_t scheduled_, when_, lock_, weakrefs_;
     py::Ref base_;             // asyncio.Handle
+    py::Ref cancel_name_;
     py::Ref cancel_in_debug_;  // asyncio.Handle.cancel, which keeps a repr
     py::Ref run_in_debug_;     // asyncio.Handle._run
     py::Contexts contexts_;

@@ -667,7 +667,7 @@ bool LoopBase::no_transport(PyObject* file, int fd) {
 // A handle that is watched no more. An operation it is replaced in waits until it is cancelled.
 bool LoopBase::drop(const Ref& handle) {
     if (!handle || !handles().is_handle(handle.get())) return true;
-    return static_cast<bool>(Ref::steal(PyObject_CallMethod(handle.get(), "cancel", nullptr)));
+    return static_cast<bool>(handles().call_cancel(handle.get()));
 }
 
 Ref LoopBase::add(py::Args args, int events, const char* function, bool checked) {

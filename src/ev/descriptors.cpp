@@ -191,12 +191,16 @@ int Descriptors::verify(int fd, const struct stat& status, Identity& identity) {
     return 0;
 }
 
+// Whether it is open, and of a kind that `verify` refuses none of: what it does, epolls and the
+// like, can be sought in for form's sake. The cheapest of all system calls.
+static bool is_stream(int fd) { return lseek(fd, 0, SEEK_CUR) < 0 && errno == ESPIPE; }
+
 int Descriptors::start(Watch* watch, Known known) {
     ev_io* io = watch->io;
     // Of a socket that is open, `check` finds out in time whether it is another one than before.
     bool sure = known == Known::kMade ||
-                (known == Known::kOpen && static_cast<size_t>(io->fd) < entries_.size() &&
-                 entries_[io->fd].socket);
+                (static_cast<size_t>(io->fd) < entries_.size() && entries_[io->fd].socket &&
+                 (known == Known::kOpen || is_stream(io->fd)));
     bool look = !sure || always_all_;
     struct stat status;
     if (look && fstat(io->fd, &status) != 0) return errno;

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import tempfile
 
 import fault_kit as kit
@@ -89,6 +90,44 @@ def test_a_number_reused_by_another_kind_of_file(first: str, second: str) -> Non
         watcher.stop()
         kit.turns(loop)
         kit.works(loop)
+
+
+@scenario("A1", "A8", then=["nothing", "path", "epoll", "timerfd"])
+def test_what_has_the_number_of_a_socket_is_refused_at_start(then: str) -> None:
+    loop, fds = kit.fds_of(kit.new_loop)
+    polled = [fd for fd, target in fds.items() if "eventpoll" in target]
+    fd, _ = kit.pair()
+    watcher = loop.io(fd, EV_READ, kit.never)
+    watcher.start()
+    kit.turns(loop, 2)
+    watcher.stop()
+    kit.turns(loop)
+    refused = {errno.EBADF}
+    match then:
+        case "nothing":
+            kit.forget(fd)
+        case "path":
+            exchange(fd, os.open("/", os.O_PATH))
+        case "epoll":
+            # One that watches this loop, where that is one.
+            with select.epoll() as outer:
+                for backend_fd in polled:
+                    outer.register(backend_fd, select.EPOLLIN)
+                os.dup2(outer.fileno(), fd, inheritable=False)
+            refused = {errno.ELOOP, errno.EINVAL} if polled else set()
+        case "timerfd":
+            # libev's own, for Periodics.
+            kit.forget(fd)
+            periodic = loop.periodic(0.0, 3600.0, kit.nothing)
+            periodic.start()
+            if "timerfd" not in kit.open_fds().get(fd, ""):
+                refused = set()
+    if refused:
+        error = kit.raises(OSError, watcher.start)
+        assert isinstance(error, OSError) and error.errno in refused, repr(error)
+        assert not watcher.active
+    kit.works(loop)
+    loop.close()
 
 
 @scenario("A8")
