@@ -9,7 +9,7 @@ bin = .venv/bin
 pytest = -W error -m pytest --numprocesses=auto --maxprocesses=8
 native = $(wildcard src/*.cpp src/*.hpp src/*/*.cpp src/*/*.hpp)
 
-.PHONY: help run build wheel dev test alike faults fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
+.PHONY: help run build wheel dev test alike faults guards fuzz-tls conformance ecosystem lint format asan bench instructions docs clean
 help:
 	@echo 'make run      install what is missing, build, and run a service: on watchers, then on asyncio'
 	@echo 'make test     the test suite'
@@ -17,6 +17,7 @@ help:
 	@echo 'make alike    thousands of random programs and conversations, on asyncio and on pyev'
 	@echo 'make ecosystem  the own tests of twelve projects that are built on asyncio'
 	@echo 'make faults   the failure modes and leaks on every backend, io_uring too; 10000 failed spawns'
+	@echo 'make guards   that tests fail without what they guard, a build for each: half an hour'
 	@echo "make fuzz-tls  TLS with mutated peers: ARGS='--conversations 1000000'"
 	@echo 'make lint     formatting, style, types and layers'
 	@echo 'make format   let the formatters have their way'
@@ -69,6 +70,10 @@ faults:
 	@$(environment) .venv test
 	@PYEV_TEST_IO_URING=1 PYEV_TEST_SPAWNS=10000 $(bin)/python -W error -m pytest \
 		tests/faults tests/leaks tests/aio/test_subprocess.py $(ARGS)
+
+guards:
+	@$(environment) .venv test
+	@$(bin)/python tests/faults/without_guards.py $(ARGS)
 
 fuzz-tls:
 	@$(environment) .venv test

@@ -232,7 +232,7 @@ class HandleTypes {
     // Where asyncio's classes keep their attributes, in bytes from the object's start.
     Py_ssize_t callback_, args_, cancelled_, loop_, source_traceback_, repr_, context_;
     Py_ssize_t scheduled_, when_, lock_, weakrefs_;
-    py::Ref base_;             // asyncio.Handle
+    py::Ref base_;  // asyncio.Handle
     py::Ref cancel_name_;
     py::Ref cancel_in_debug_;  // asyncio.Handle.cancel, which keeps a repr
     py::Ref run_in_debug_;     // asyncio.Handle._run

@@ -10,11 +10,13 @@ import contextlib
 import errno
 import faulthandler
 import gc
+import logging
 import os
 import random
 import signal
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 
 import fault_kit as kit
@@ -25,10 +27,30 @@ EXPECTED = (pyev.Error, OSError, ValueError, TypeError, RuntimeError, OverflowEr
 EXPECTED_INSIDE = (*EXPECTED, LookupError, AssertionError)
 
 
+class Dying:
+    """A callback, or a file, that has something done when it is let go or asked for its number."""
+
+    def __init__(self, walk: "Walk", callback: Callable[..., object], fd: int = -1) -> None:
+        self.walk = walk
+        self.callback = callback
+        self.fd = fd
+
+    def __call__(self, *arguments: object) -> object:
+        return self.callback(*arguments)
+
+    def __del__(self) -> None:
+        self.walk.step_inside()
+
+    def fileno(self) -> int:
+        self.walk.step_inside()
+        return self.fd
+
+
 class Walk:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.loops: list[pyev.Loop] = []
+        self.event_loops: dict[pyev.Loop, pyev.EventLoop] = {}  # what drives some of them
         self.watchers: list[pyev.Watcher] = []
         self.fds: list[int] = []
         self.children: list[int] = []
@@ -71,7 +93,12 @@ class Walk:
             flags |= pyev.EVFLAG_FORKCHECK
         if self.random.random() < 0.2:
             flags |= pyev.EVFLAG_SIGNALFD
-        self.loops.append(pyev.Loop(flags, debug=self.random.random() < 0.3))
+        if self.random.random() < 0.3:
+            event_loop = pyev.EventLoop(flags)
+            self.event_loops[event_loop.ev] = event_loop
+            self.loops.append(event_loop.ev)
+        else:
+            self.loops.append(pyev.Loop(flags, debug=self.random.random() < 0.3))
 
     def callback(self) -> Callable[..., object]:
         plan = self.random.randrange(10)
@@ -82,17 +109,17 @@ class Walk:
                     os.read(watcher.fd, 4096)
             if plan == 9:
                 raise LookupError
-            if plan >= 4 and self.depth < 4:
-                self.step()
+            if plan >= 4:
+                self.step_inside()
 
-        return callback
+        return Dying(self, callback) if self.random.random() < 0.2 else callback
 
     def schedule(self) -> Callable[..., object]:
         plan = self.random.randrange(8)
 
         def schedule(watcher: object, now: float) -> object:
-            if plan == 0 and self.depth < 4:
-                self.step()
+            if plan == 0:
+                self.step_inside()
             if plan == 1:
                 return now - 1.0
             if plan == 2:
@@ -141,7 +168,10 @@ class Walk:
         priority = draw.choice([0, 0, 0, 2, -2, 1, -1, 5, -(2**31)])
         match draw.randrange(16):
             case 0 | 1 | 2:
-                made: pyev.Watcher = loop.io(self.fd(), draw.randrange(4), callback)
+                fd: int | Dying = self.fd()
+                if draw.random() < 0.2:
+                    fd = Dying(self, kit.nothing, fd)
+                made: pyev.Watcher = loop.io(fd, draw.randrange(4), callback)
             case 3 | 4:
                 made = loop.timer(self.time(), self.time(), callback)
             case 5:
@@ -166,8 +196,8 @@ class Walk:
                 self.children.append(pid)
                 made = loop.child(pid, False, callback)
             case 12:
-                fd = None if draw.random() < 0.5 else self.fd()
-                made = loop.once(fd, draw.randrange(4), self.time(), callback)
+                number = None if draw.random() < 0.5 else self.fd()
+                made = loop.once(number, draw.randrange(4), self.time(), callback)
             case _:
                 made = getattr(loop, draw.choice(["idle", "prepare", "check", "fork", "cleanup"]))(
                     callback
@@ -176,6 +206,7 @@ class Walk:
         if draw.random() < 0.3:
             made.priority = priority
         made.keepalive = draw.random() < 0.9
+        weakref.finalize(made, self.step_inside).atexit = False
         self.watchers.append(made)
         if len(self.watchers) > 40:
             self.do_drop()
@@ -256,7 +287,10 @@ class Walk:
 
     def do_turn(self) -> None:
         loop = self.loop()
-        if loop.depth < 4:
+        if event_loop := self.event_loops.get(loop):
+            event_loop.call_soon(event_loop.stop)
+            event_loop.run_forever()
+        elif loop.depth < 4:
             loop.start(kit.NOWAIT)
 
     def do_once(self) -> None:
@@ -287,8 +321,7 @@ class Walk:
 
     def do_loop_callback(self) -> None:
         def callback(loop: pyev.Loop) -> None:
-            if self.depth < 4:
-                self.step()
+            self.step_inside()
             loop.invoke()
 
         self.loop().callback = callback if self.random.random() < 0.3 else None
@@ -307,14 +340,16 @@ class Walk:
     def do_loop_close(self) -> None:
         if self.random.random() < 0.15:
             loop = self.loop()
-            loop.close()
+            self.event_loops.get(loop, loop).close()
             self.loops.remove(loop)
+            self.event_loops.pop(loop, None)
             if not self.loops:
                 self.add_loop()
 
     def do_loop_drop(self) -> None:
         if self.random.random() < 0.1 and len(self.loops) > 1:
-            self.loops.pop(self.random.randrange(len(self.loops)))
+            loop = self.loops.pop(self.random.randrange(len(self.loops)))
+            self.event_loops.pop(loop, None)
 
     def do_fork(self) -> None:
         if self.random.random() < 0.02:
@@ -329,7 +364,55 @@ class Walk:
             if status:
                 sys.exit(f"the child of a fork ended with {status}")
 
+    # What an event loop has beside.
+
+    def event_loop(self) -> pyev.EventLoop:
+        if not self.event_loops:
+            raise LookupError
+        return self.random.choice(list(self.event_loops.values()))
+
+    def do_reader(self) -> None:
+        event_loop, fd = self.event_loop(), self.fd()
+        match self.random.randrange(4):
+            case 0:
+                event_loop.add_reader(fd, self.callback(), None)
+            case 1:
+                event_loop.add_writer(fd, self.callback(), None)
+            case 2:
+                event_loop.remove_reader(fd)
+            case 3:
+                event_loop.remove_writer(fd)
+
+    def do_call(self) -> None:
+        event_loop = self.event_loop()
+        match self.random.randrange(4):
+            case 0:
+                event_loop.call_soon(self.callback(), None)
+            case 1:
+                event_loop.call_soon_threadsafe(self.callback(), None)
+            case 2:
+                event_loop.call_later(self.time(), self.callback(), None)
+            case 3:
+                event_loop.call_later(0.0, self.callback(), None).cancel()
+
+    def do_await(self) -> None:
+        event_loop, callback = self.event_loop(), self.callback()
+
+        async def wait() -> None:
+            watcher = event_loop.ev.io(self.fd(), self.random.randrange(1, 4))
+            self.watchers.append(watcher)
+            async for revents in watcher:
+                callback(watcher, revents)
+
+        task = event_loop.create_task(wait())
+        event_loop.call_later(self.random.choice([0.0, 1e-4]), task.cancel)
+
     # The walk.
+
+    def step_inside(self) -> None:
+        """In the midst of something else."""
+        if self.depth < 4:
+            self.step()
 
     def step(self) -> None:
         operation = self.random.choice(self.operations)
@@ -349,15 +432,17 @@ class Walk:
                 loop.verify()
 
     def end(self) -> None:
+        self.depth = 4  # nothing more is done by what goes
         self.watchers.clear()
         for loop in self.loops:
             for _ in range(20):
                 try:
-                    loop.close()
+                    self.event_loops.get(loop, loop).close()
                     break
                 except EXPECTED_INSIDE:
                     pass
         self.loops.clear()
+        self.event_loops.clear()
         gc.collect()
         for pid in self.children:
             with contextlib.suppress(ChildProcessError):
@@ -368,6 +453,7 @@ def main() -> None:
     seed, count = int(sys.argv[1]), int(sys.argv[2])
     steps = int(os.environ.get("PYEV_FUZZ_STEPS", "300"))
     warnings.simplefilter("ignore")
+    logging.disable()
     sys.unraisablehook = lambda args: None
     # What signals do where no watcher takes them.
     for signum in (10, 12, 34):
@@ -383,7 +469,7 @@ def main() -> None:
         del walk
         kit.clean_up()
         left = set(kit.open_fds()) - before
-        assert not left, f"seed {number} left descriptors open: {left}"
+        assert not left, f"seed {number} left open: {[kit.open_fds().get(fd) for fd in left]}"
     faulthandler.cancel_dump_traceback_later()
     print("ok", flush=True)
 

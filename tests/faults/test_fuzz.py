@@ -1,7 +1,7 @@
 """Random walks over everything at once (fuzz.py); longer ones when asked for.
 
-PYEV_FUZZ_WALKS is how many walks each backend gets (`make fuzz` sets it), PYEV_FUZZ_SEED the
-first one's seed. A failure tells the seed to run again: `python tests/faults/fuzz.py SEED 1`.
+PYEV_FUZZ_WALKS is how many walks each backend gets, PYEV_FUZZ_SEED the first one's seed. A failure
+tells the seed to run again: `python tests/faults/fuzz.py SEED 1`.
 """
 
 import os
