@@ -172,10 +172,13 @@ static bool find_wakeup(State& state) {
 
 static bool register_fork(PyObject* module) {
     Ref os = Ref::steal(PyImport_ImportModule("os"));
-    Ref add, hook, options, arguments = Ref::steal(PyTuple_New(0)), done;
+    Ref add, options, arguments = Ref::steal(PyTuple_New(0)), done;
     if (os) add = Ref::steal(PyObject_GetAttrString(os.get(), "register_at_fork"));
-    hook = Ref::steal(PyCFunction_New(&ev::after_fork_function, module));
-    if (hook) options = Ref::steal(Py_BuildValue("{s:O}", "after_in_child", hook.get()));
+    Ref before = Ref::steal(PyCFunction_New(&ev::before_fork_function, module));
+    Ref after = Ref::steal(PyCFunction_New(&ev::after_fork_function, module));
+    if (before && after)
+        options = Ref::steal(
+            Py_BuildValue("{s:O,s:O}", "before", before.get(), "after_in_child", after.get()));
     if (add && arguments && options)
         done = Ref::steal(PyObject_Call(add.get(), arguments.get(), options.get()));
     return static_cast<bool>(done);

@@ -14,9 +14,11 @@ namespace pyev::aio {
 
 using py::Ref;
 
-// A chain of callbacks that are always ready needs no system call; this often one is made all the
-// same, so that descriptors, signals and watchers get their turn.
+// A chain of callbacks that are always ready needs no system call; after so many of them, or so
+// many milliseconds, one is made all the same, so that descriptors, signals and watchers get their
+// turn.
 static constexpr unsigned kBurst = 64;
+static constexpr long kLongBurst = 10;
 
 // So many handles before it runs, one is fetched into the cache.
 static constexpr size_t kAhead = 6;
@@ -37,7 +39,11 @@ LoopBase::LoopBase()
              [](Driver* driver, ev::Watcher* watcher) { return aio::await(of(driver), watcher); },
              [](Driver* driver, ev::Watcher* watcher) { return aio::iterate(of(driver), watcher); },
              [](Driver*, ev::Watcher* watcher) { aio::end(watcher); },
-             [](Driver*, ev::Watcher* watcher) { return Audience::of(watcher)->forget(); }},
+             [](Driver*, ev::Watcher* watcher) { return Audience::of(watcher)->forget(); },
+             [](Driver* driver) {
+                 return of(driver)->in_turn() && of(driver)->transports_.to_flush();
+             },
+             [](Driver* driver) { return of(driver)->flush(); }},
       readers_(this) {
     ev_init(&timer_, +[](struct ev_loop*, ev_timer*, int) {});
     timer = &timer_;
@@ -490,6 +496,7 @@ bool LoopBase::poll_events(bool block) {
     bool done = loop()->run(block ? EVRUN_ONCE : EVRUN_NOWAIT);
     ready_.order_events();
     polling_ = false;
+    polled_at_ = py::coarse_milliseconds();
     return done;
 }
 
@@ -497,7 +504,8 @@ bool LoopBase::turn() {
     ++turn_number_;
     if (!take_posted()) return false;
     bool busy = stopping_ || !ready_.empty();
-    if (poll_ || !busy || stopping_ || since_poll_ >= kBurst) {
+    if (poll_ || !busy || stopping_ || since_poll_ >= kBurst ||
+        py::coarse_milliseconds() - polled_at_ > kLongBurst) {
         poll_ = false;
         if (!poll_events(!busy) || !take_posted()) return false;
     }
@@ -680,6 +688,7 @@ Ref LoopBase::add(py::Args args, int events, const char* function, bool checked)
     Ref handle = handles().make(object(), call.callback, call.values, call.context), replaced;
     if (!handle || !traced(handle.get())) return {};
     HandleTypes::track(handle.get());
+    if (closed_) return py::raise(PyExc_RuntimeError, "Event loop is closed");
     if (!readers_.set(fd, events, handle.get(), replaced, checked)) return {};
     readers_.note_file(fd, events, call.first);
     if (!drop(replaced)) return {};

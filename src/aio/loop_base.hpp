@@ -232,7 +232,8 @@ class LoopBase : private ev::Driver {
     bool task_factory_ = false;            // somebody has set one
     bool poll_ = false;                    // the next turn polls
     bool polling_ = false;                 // or calling watchers
-    unsigned since_poll_ = 0;
+    unsigned since_poll_ = 0;              // callbacks
+    long polled_at_ = 0;                   // by coarse_milliseconds()
     uint32_t turn_number_ = 0;
     double armed_ = 0;  // what timer_ waits for, when it is active
     ev_timer timer_;

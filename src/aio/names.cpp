@@ -101,8 +101,8 @@ Ref Names::look_up(const Sockets& sockets, py::Args args) {
         answer->list = list;
         answer->question = question;
     }
-    Ref list =
-        Ref::steal(PyList_GetSlice(answer->list.get(), 0, PyList_GET_SIZE(answer->list.get())));
+    Ref kept = answer->list;
+    Ref list = Ref::steal(PyList_GetSlice(kept.get(), 0, PyList_GET_SIZE(kept.get())));
     if (!list) PyErr_Clear();
     return list;
 }

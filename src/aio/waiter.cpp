@@ -167,7 +167,7 @@ Ref Wait::wait(Told& told, int& revents) {
     if (!future || PyObject_SetAttr(future.get(), names.blocking.get(), Py_True) < 0) return {};
     told = this->told(revents);
     if (told != Told::kNothing) return {};
-    if (idle(watcher()) && !watcher()->activate()) return {};
+    if (!watcher()->enter() || (idle(watcher()) && !watcher()->activate())) return {};
     Audience* audience = Audience::of(watcher());
     if (!audience || listener().future || listener().over)
         return py::raise(PyExc_RuntimeError, "%R was changed while it was started", watcher_.get());
@@ -343,12 +343,14 @@ Ref iterate(LoopBase* loop, Watcher* watcher) {
     auto* type = reinterpret_cast<PyTypeObject*>(loop->waiters().events.get());
     Ref self = Ref::steal(py::Slots<Events>::create(type, nullptr, nullptr));
     Audience* audience = Audience::of(watcher);
-    if (!self || !audience) return {};
+    if (!self) return {};
+    if (!audience)
+        return py::raise(PyExc_RuntimeError, "%R cannot be awaited any more", watcher->object());
     auto* events = py::value_of<Events>(self.get());
     events->begin(watcher);
     audience->join(&events->listener());
     const bool told = events->listener().backlog.count || events->listener().error;
-    if (idle(watcher) && !told && !watcher->activate()) return {};
+    if (!watcher->enter() || (idle(watcher) && !told && !watcher->activate())) return {};
     return self;
 }
 

@@ -35,14 +35,12 @@ void Descriptors::init(struct ev_loop* loop, int hint) {
 
 // An ev_embed learns the backend's descriptor when it starts: libev's one public way to it.
 void Descriptors::find_backend() {
-    backend_fd_ = -1;
     if (!(ev_backend(loop_) & kOwnDescriptor)) return;
     ev_embed probe;
     ev_embed_init(&probe, nullptr, loop_);
     ev_embed_start(loop_, &probe);
-    backend_fd_ = probe.io.fd;
+    note_own(backend_, probe.io.fd);
     ev_embed_stop(loop_, &probe);
-    add_own(backend_fd_);
 }
 
 // Feeding an event to a descriptor nobody else watches makes libev's own watcher on it pending.
@@ -53,16 +51,16 @@ void Descriptors::find_wakeup(int hint) {
         ev_feed_fd_event(loop_, fd, EV_READ);
         if (ev_pending_count(loop_) > before) {
             ev_invoke_pending(loop_);  // reads the empty wake-up
-            return add_own(fd);
+            return note_own(wakeup_, fd);
         }
     }
 }
 
-void Descriptors::add_own(int fd) {
+void Descriptors::note_own(Own& own, int fd) {
     struct stat status;
     if (fstat(fd, &status) != 0) return;
     py::Hold hold(mutex_);
-    own_[own_size_++] = {fd, status.st_dev, status.st_ino};
+    own = {fd, status.st_dev, status.st_ino};
 }
 
 // The number that the next descriptor will get, if no other thread is quicker.
@@ -76,19 +74,17 @@ std::mutex Descriptors::opening_;
 [[maybe_unused]] static const int at_fork = py::hold_at_fork<Descriptors::opening_>();
 
 // The first watcher of a kind makes libev open a descriptor.
-void Descriptors::settle([[maybe_unused]] Own& own, [[maybe_unused]] int number,
-                         [[maybe_unused]] const char* kind) {
+void Descriptors::settle([[maybe_unused]] KernelFile& file, [[maybe_unused]] int number) {
 #ifdef __linux__
     if (number < 0) return;
     char path[32], target[64] = {};
     snprintf(path, sizeof path, "/proc/self/fd/%d", number);
-    if (readlink(path, target, sizeof target - 1) < 0 || !strstr(target, kind)) return;
-    struct stat status;
-    if (fstat(number, &status) == 0) own = {number, status.st_dev, status.st_ino};
+    if (readlink(path, target, sizeof target - 1) < 0 || !strstr(target, file.kind)) return;
+    note_own(file.own, number);
 #endif
 }
 
-void Descriptors::list_kernel_files(py::Array<int>& numbers) {
+void Descriptors::list_kernel_files([[maybe_unused]] const char* kind, py::Array<int>& numbers) {
     numbers.clear();
 #ifdef __linux__
     DIR* folder = opendir("/proc/self/fd");
@@ -96,37 +92,37 @@ void Descriptors::list_kernel_files(py::Array<int>& numbers) {
     while (dirent* entry = readdir(folder)) {
         char target[64] = {};
         if (readlinkat(dirfd(folder), entry->d_name, target, sizeof target - 1) < 0) continue;
-        bool found = strstr(target, "timerfd") || strstr(target, "inotify");
-        if (found && !numbers.push(atoi(entry->d_name))) PyErr_Clear();
+        if (strstr(target, kind) && !numbers.push(atoi(entry->d_name))) PyErr_Clear();
     }
     closedir(folder);
 #endif
 }
 
 // The one that has come meanwhile is libev's; if none has, it has got its old number again.
-void Descriptors::settle_anew(Own& own, const char* kind, py::Array<int>& now) {
-    int before = std::exchange(own.fd, -1);
-    if (before < 0) return;
+void Descriptors::settle_anew(KernelFile& file) {
+    int old = std::exchange(file.own.fd, -1);
+    if (old < 0) return;
+    py::Array<int> now;
+    list_kernel_files(file.kind, now);
     for (int number : now) {
         bool known = false;
-        for (int other : before_) known = known || other == number;
-        if (!known) settle(own, number, kind);
-        if (own.fd >= 0) return;
+        for (int other : file.before) known = known || other == number;
+        if (!known) settle(file, number);
+        if (file.own.fd >= 0) break;
     }
-    settle(own, before, kind);
+    if (file.own.fd < 0) settle(file, old);
+    file.before.reset(0);
 }
 
 void Descriptors::rebuilt() {
     {
         py::Hold hold(mutex_);
-        own_size_ = 0;
+        backend_.fd = -1;
     }
-    if (timerfd_.fd < 0 && inotify_.fd < 0) return;
-    py::Array<int> now;
-    list_kernel_files(now);
-    settle_anew(timerfd_, "timerfd", now);
-    settle_anew(inotify_, "inotify", now);
-    before_.reset(0);
+    // libev makes another, and gives it the number of the one before.
+    if (wakeup_.fd >= 0) note_own(wakeup_, wakeup_.fd);
+    settle_anew(timerfd_);
+    settle_anew(inotify_);
 }
 
 bool Descriptors::alive(const Own& own) {
@@ -136,22 +132,21 @@ bool Descriptors::alive(const Own& own) {
 
 // Whether libev has opened it for itself, and closes it when it sees fit.
 bool Descriptors::is_own(int fd) const {
-    auto owns = [fd](const Own& own) { return own.fd == fd && alive(own); };
-    for (int i = 0; i < own_size_; ++i)
-        if (owns(own_[i])) return true;
-    return owns(timerfd_) || owns(inotify_);
+    for (const Own* own : {&backend_, &wakeup_, &timerfd_.own, &inotify_.own})
+        if (own->fd == fd && alive(*own)) return true;
+    return false;
 }
 
+// Those that libev hands to the kernel next.
 bool Descriptors::own_alive() const {
-    for (int i = 0; i < own_size_; ++i)
-        if (!alive(own_[i])) return false;
-    // The others matter where libev is about to hand them to the kernel.
-    return (timerfd_.fd < 0 || alive(timerfd_)) && (inotify_.fd < 0 || alive(inotify_));
+    for (const Own* own : {&backend_, &wakeup_, &timerfd_.own, &inotify_.own})
+        if (own->fd >= 0 && !alive(*own)) return false;
+    return true;
 }
 
 int Descriptors::backend_fd() {
-    if (own_size_ == 0) find_backend();
-    return backend_fd_;
+    if (backend_.fd < 0) find_backend();
+    return backend_.fd;
 }
 
 // epoll refuses itself and cycles or towers of epolls, and libev asserts that it does not: try
@@ -160,8 +155,8 @@ int Descriptors::try_epoll([[maybe_unused]] int fd) {
 #ifdef __linux__
     if (ev_backend(loop_) != EVBACKEND_EPOLL || backend_fd() < 0) return 0;
     epoll_event nothing = {};
-    if (epoll_ctl(backend_fd_, EPOLL_CTL_ADD, fd, &nothing) == 0)
-        epoll_ctl(backend_fd_, EPOLL_CTL_DEL, fd, &nothing);
+    if (epoll_ctl(backend_.fd, EPOLL_CTL_ADD, fd, &nothing) == 0)
+        epoll_ctl(backend_.fd, EPOLL_CTL_DEL, fd, &nothing);
     else if (errno == ELOOP || errno == EINVAL)
         return errno;
 #endif
@@ -213,11 +208,10 @@ int Descriptors::start(Watch* watch, Known known) {
         entries_[io->fd].made = entries_[io->fd].socket = true;
     }
     note_change(io->fd);
-    // That wakes coroutines, by a call_soon() that may be a subclass's: it may start others, and
-    // this one too.
-    if (identity == Identity::kOther) tell_other(io->fd);
-    if (ev_is_active(io)) return 0;
     Entry& entry = entries_[io->fd];
+    // To tell of that runs Python code, which may do anything to this watch: not here.
+    if (identity == Identity::kOther) note_other(io->fd);
+    watch->stale = false;
     int events = io->events & (EV_READ | EV_WRITE);
     io->events = events;
     // ev_io_set is what asks libev for a new registration.
@@ -231,14 +225,17 @@ int Descriptors::start(Watch* watch, Known known) {
     return 0;
 }
 
+void Descriptors::note_other(int fd) {
+    for (Watch* watch = entries_[fd].head; watch; watch = watch->next)
+        if (watch->other) watch->stale = entries_[fd].stale = true;
+}
+
 // Who is told may start and stop any of them: after each, begin again.
 void Descriptors::tell_other(int fd) {
-    const unsigned round = ++rounds_;
-    auto untold = [round](Watch* watch) { return watch->other && watch->told != round; };
+    entries_[fd].stale = false;
     for (Watch* watch = entries_[fd].head; watch;) {
-        const bool tells = untold(watch);
+        const bool tells = std::exchange(watch->stale, false);
         if (tells) {
-            watch->told = round;
             ++told_;
             watch->other(watch);
         }
@@ -254,6 +251,7 @@ void Descriptors::register_anew(int fd) {
     ev_io_set(io, fd, events);
     ev_io_start(loop_, io);
     entries_[fd].anew = true;
+    note_other(fd);
     tell_other(fd);
 }
 
@@ -285,7 +283,7 @@ void Descriptors::bury(int fd) {
 }
 
 bool Descriptors::check_own() {
-    if (own_size_ == 0) find_backend();
+    if (backend_.fd < 0) find_backend();
     return own_alive() || py::raise_errno(EBADF);
 }
 
@@ -311,6 +309,8 @@ static bool is_dead(int fd) {
 bool Descriptors::check_watched(bool all) {
     for (unsigned before = ~told_; before != told_;) {
         before = told_;
+        for (size_t i = 0; i < changed_.size(); ++i)
+            if (entries_[changed_[i]].stale) tell_other(changed_[i]);
         bool own_checked = all || modifies();
         if (own_checked && !check_own()) return false;
         if (all && !check_all()) return false;

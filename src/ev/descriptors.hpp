@@ -26,7 +26,7 @@ struct Watch {
     Watch* next;
     // The number is another file's by now; may be null. Events of that one follow.
     void (*other)(Watch*) = nullptr;
-    unsigned told = 0;  // the round in which it was last told so
+    bool stale = false;  // that is so, and it was not told yet
 };
 
 class Descriptors {
@@ -61,11 +61,11 @@ class Descriptors {
     // Around what makes libev open its timerfd or its inotify descriptor.
     template <class F>
     void opening_timerfd(F start) {
-        opening(timerfd_, "timerfd", start);
+        opening(timerfd_, start);
     }
     template <class F>
     void opening_inotify(F start) {
-        opening(inotify_, "inotify", start);
+        opening(inotify_, start);
     }
 
     // libev has taken over the changes, if there were any, and polls.
@@ -76,20 +76,20 @@ class Descriptors {
 
     // libev is about to make its kernel objects anew, with other numbers; and has done so.
     void rebuilding() {
-        if (timerfd_.fd >= 0 || inotify_.fd >= 0) list_kernel_files(before_);
+        for (KernelFile* file : {&timerfd_, &inotify_})
+            if (file->own.fd >= 0) list_kernel_files(file->kind, file->before);
     }
     void rebuilt();
 
     // Whether what ends a poll is still there; of what is not known, yes.
     // From any thread.
     bool wakeup_alive() {
-        Own last;
+        Own wakeup;
         {
             py::Hold hold(mutex_);
-            if (own_size_ == 0) return true;
-            last = own_[own_size_ - 1];
+            wakeup = wakeup_;
         }
-        return alive(last);
+        return wakeup.fd < 0 || alive(wakeup);
     }
 
     static std::mutex opening_;  // see opening()
@@ -105,6 +105,7 @@ class Descriptors {
         bool socket;         // as these two say
         bool changed;        // since the last poll
         bool anew;           // libev was asked to register it anew
+        bool stale;          // some watch is
         bool made;           // Known::kMade, and not looked at since
         unsigned char told;  // EV_READ and EV_WRITE, as libev last took them over
         int events() const {
@@ -118,24 +119,28 @@ class Descriptors {
         dev_t device;
         ino_t inode;
     };
+    // Opened by libev when it first needs one.
+    struct KernelFile {
+        const char* kind;  // as the kernel names it
+        Own own = {-1, 0, 0};
+        py::Array<int> before = {};  // numbers of all such, whosesoever, before libev makes another
+    };
 
     // Nobody tells which descriptor that is: the next number is guessed, and looked at afterwards.
     // Not while another thread does the same, or each might find the other's.
     template <class F>
-    void opening(Own& own, const char* kind, F start) {
+    void opening(KernelFile& file, F start) {
         own_changed_ = true;
-        if (own.fd >= 0) return start();
+        if (file.own.fd >= 0) return start();
         std::lock_guard lock(opening_);
         int number = next_number();
         start();
-        settle(own, number, kind);
+        settle(file, number);
     }
     static int next_number();
-    static void settle(Own& own, int number, const char* kind);
-
-    // Numbers of timerfds and inotify descriptors, whosesoever.
-    static void list_kernel_files(py::Array<int>& numbers);
-    void settle_anew(Own& own, const char* kind, py::Array<int>& now);
+    void settle(KernelFile& file, int number);
+    static void list_kernel_files(const char* kind, py::Array<int>& numbers);
+    void settle_anew(KernelFile& file);
 
     enum class Identity { kSame, kAlike, kOther };
 
@@ -147,7 +152,7 @@ class Descriptors {
     [[nodiscard]] int try_epoll(int fd);
     void find_backend();
     void find_wakeup(int hint);
-    void add_own(int fd);
+    void note_own(Own& own, int fd);
     static bool alive(const Own& own);
     bool own_alive() const;
     bool is_own(int fd) const;
@@ -155,23 +160,21 @@ class Descriptors {
     bool modifies();
     void note_change(int fd);
     void register_anew(int fd);
+    void note_other(int fd);
     void tell_other(int fd);
     void bury(int fd);
 
     struct ev_loop* loop_ = nullptr;
     bool always_all_ = false;  // the backend asserts on descriptors that nobody changed
-    Own own_[2] = {};          // what libev itself needs: the backend's and the wake-up's
-    int own_size_ = 0;
+    // What libev itself needs; negative while it is not known.
+    Own backend_ = {-1, 0, 0}, wakeup_ = {-1, 0, 0};
     [[no_unique_address]] py::Mutex mutex_;  // of these two
-    Own timerfd_ = {-1, 0, 0}, inotify_ = {-1, 0, 0};
+    KernelFile timerfd_ = {"timerfd"}, inotify_ = {"inotify"};
     bool own_changed_ = false;
-    int backend_fd_ = -1;
     py::Array<Entry> entries_;  // by descriptor
     py::Array<int> changed_;
     py::Array<pollfd> polled_;  // room for check_all()
-    py::Array<int> before_;     // kernel files, before libev's are made anew
     unsigned told_ = 0;         // counts who was told of anything: Python code may have run
-    unsigned rounds_ = 0;       // of telling that a number is another file's
 };
 
 }  // namespace pyev::ev

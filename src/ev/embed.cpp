@@ -106,15 +106,16 @@ void Embed::on_prepare(struct ev_loop*, ev_prepare* ev, int) {
     if (self->is_active()) self->refresh();
 }
 
-void Embed::refresh() {
-    if (generation_ == other()->generation()) return;
+bool Embed::refresh() {
+    if (generation_ == other()->generation()) return false;
     Ref keep = py::try_ref(object());
-    if (!keep) return;
+    if (!keep) return false;
     owner()->descriptors().stop(&watch_);
-    if (watch_backend()) return;
+    if (watch_backend()) return true;
     unwatch_turns();
     release_hold();
-    fail_with_error();
+    fail_with_error(owner());
+    return true;
 }
 
 void Embed::on_fork(struct ev_loop*, ev_fork* ev, int) {

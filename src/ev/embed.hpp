@@ -34,7 +34,7 @@ class Embed : public WatcherOf<Embed, ev_io, ev_io_start, ev_io_stop> {
     py::Ref describe();
     py::Ref second() { return py::read(fields_, other_); }
     // The other loop may have made its backend anew: watch that.
-    void refresh();
+    bool refresh();
     Embed* next_embedder() const { return next_embedder_; }
 
     py::Ref sweep();

@@ -62,6 +62,24 @@ static PyObject* default_loop(PyObject* module, PyObject* const* values, Py_ssiz
     return Loop::make_default(*State::of(module), {values, count, names}).release();
 }
 
+// The loop of this thread that has something to send, or empty.
+static Ref unsent(State& state) {
+    py::Hold hold(state.mutex);
+    for (Loop* loop = state.loops; loop; loop = loop->next())
+        if (Driver* driver = loop->driver(); driver && driver->unsent(driver))
+            return py::try_ref(loop->object());
+    return {};
+}
+
+// Else the child would send it too.
+static PyObject* before_fork(PyObject* module, PyObject*) {
+    while (Ref loop = unsent(*State::of(module))) {
+        Driver* driver = py::value_of<Loop>(loop.get())->driver();
+        if (!driver->send(driver)) return nullptr;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject* after_fork(PyObject* module, PyObject*) {
     State& state = *State::of(module);
     if (state.main_thread) state.main_thread = py::this_thread();
@@ -69,6 +87,7 @@ static PyObject* after_fork(PyObject* module, PyObject*) {
     Py_RETURN_NONE;
 }
 
+PyMethodDef before_fork_function = {"before_fork", before_fork, METH_NOARGS, nullptr};
 PyMethodDef after_fork_function = {"after_fork", after_fork, METH_NOARGS, nullptr};
 
 PyMethodDef functions[] = {

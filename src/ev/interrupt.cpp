@@ -74,7 +74,7 @@ int Interrupt::set(int fd) {
 
 bool Interrupt::enter(State& state, struct ev_loop* loop, Descriptors& descriptors) {
     if (inside_) return true;
-    if (!loop_ && !open(loop, descriptors)) return false;
+    if (!loop_ && !ev_is_active(&short_wait_) && !open(loop, descriptors)) return false;
     if (!loop_) return true;
     state_ = &state;
     py::ErrorGuard guard;
@@ -90,7 +90,15 @@ bool Interrupt::enter(State& state, struct ev_loop* loop, Descriptors& descripto
 }
 
 void Interrupt::leave() {
-    if (std::exchange(inside_, false) && !kept_) let_go();
+    if (!std::exchange(inside_, false)) return;
+    if (!kept_) {
+        let_go();
+    } else if (previous_ >= 0 && state_) {
+        // Kept, but below the one that still polls.
+        py::ErrorGuard guard;
+        const int other = previous_;
+        if (Loop::lay_over(*state_, other, writer_, previous_)) set(other);
+    }
 }
 
 void Interrupt::keep(bool kept) { kept_ = kept || (kept_ && loop_ && !inside_ && !let_go()); }

@@ -9,6 +9,8 @@
 
 #include <ev.h>
 
+#include <utility>
+
 #include "ev/descriptors.hpp"
 #include "ev/state.hpp"
 
@@ -27,6 +29,13 @@ class Interrupt {
     // to.
     void forget(int fd, int before) {
         if (previous_ == fd) previous_ = before;
+    }
+    // Whether this is set by `fd` and its loop polls: then it lies over the one of `over` from here
+    // on, and `before` is what that one goes back to.
+    bool lay_over(int fd, int over, int& before) {
+        if (!inside_ || writer_ != fd) return false;
+        before = std::exchange(previous_, over);
+        return true;
     }
     // Whether leave() leaves it set, until it is not kept any more.
     void keep(bool kept);

@@ -227,6 +227,8 @@ Ref Loop::suspend() {
 
 Ref Loop::resume() {
     if (!guarded([this] { postponed_.settle(), ev_resume(ev_), settle(); })) return {};
+    // An event loop's own delays go on meanwhile: it starts this again.
+    if (driver_) ev_timer_stop(ev_, driver_->timer);
     return Ref::none();
 }
 

@@ -45,6 +45,10 @@ struct Driver {
     void (*end_waits)(Driver*, Watcher*);
     // Drops what nobody has heard of an awaited watcher's events: their bits.
     int (*forget)(Driver*, Watcher*);
+    // Whether this thread is in a turn of its own, in which something was written that is not sent.
+    bool (*unsent)(Driver*);
+    // False: an exception is set.
+    bool (*send)(Driver*);
     PyTypeObject* audience = nullptr;
     ev_timer* timer = nullptr;  // its own: no io_interval outlasts it
 };
@@ -231,6 +235,8 @@ class Loop {
     Loop* next() const { return next_; }
     // See Interrupt::forget.
     static void forget_interrupt(State& state, int fd, int before);
+    // See Interrupt::lay_over.
+    static bool lay_over(State& state, int fd, int over, int& before);
 
     template <class F>
     void each_ref(F f) {

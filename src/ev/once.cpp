@@ -39,13 +39,10 @@ bool Once::begin() {
     allow_for_time();
     // Beside an ev_io it is not counted, so it repeats: libev would count that it has stopped it.
     if (after_ >= 0) ev_timer_set(timer(), after_, fd_ >= 0 ? kFarFuture : 0.);
+    if (!owner()->keep(object()) || !enter()) return false;
     if (fd_ >= 0) {
         ev_io_set(io(), fd_, events_);
-        if (!begin_watch(&watch_)) return false;
-    }
-    if (!owner()->keep(object())) {
-        if (fd_ >= 0) owner()->descriptors().stop(&watch_);
-        return false;
+        if (!begin_watch(&watch_)) return owner()->unkeep(object()), false;
     }
     if (after_ >= 0) {
         ev_timer_start(owner()->ev(), timer());

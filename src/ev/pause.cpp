@@ -63,7 +63,7 @@ void Pause::before_poll(struct ev_loop*, ev_prepare* watcher, int) {
 void Pause::sleep(Watcher* watchers, ev_timer* timer, int fd) {
     due_ = false;
     double delay = std::min(interval_ - (py::monotonic() - last_), 3600.0);
-    bool active = false;
+    bool active = timer;
     ev_now_update(loop_);
     if (timer && ev_is_active(timer)) delay = std::min(delay, ev_timer_remaining(loop_, timer));
     for (Watcher* watcher = watchers; watcher && delay > 0; watcher = watcher->next()) {

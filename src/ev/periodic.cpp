@@ -41,6 +41,7 @@ Ref Periodic::reset() {
     bool was_active = is_active();
     settle_hold();
     if (!was_active && !may_start()) return {};
+    was_active = is_active();
     owner()->descriptors().opening_timerfd([&] { ev_periodic_again(owner()->ev(), &ev_); });
     if (!was_active) take_hold();
     return Ref::none();

@@ -66,10 +66,16 @@ void take_over(Loop* loop, int signum) {
     for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next())
         watchers -= has(watcher);
     if (watchers != 0) return;  // a Child has SIGCHLD, and keeps it
-    for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next()) {
-        if (!has(watcher)) continue;
+    auto next = [other, has]() -> Watcher* {
+        for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next())
+            if (has(watcher)) return watcher;
+        return nullptr;
+    };
+    // Who is told may do anything to the others.
+    while (Watcher* watcher = next()) {
+        py::Ref keep = py::try_ref(watcher->object());
         watcher->stop_now();
-        if (watcher->awaited()) other->driver()->end_waits(other->driver(), watcher);
+        if (keep && watcher->awaited()) other->driver()->end_waits(other->driver(), watcher);
     }
 }
 
@@ -118,6 +124,7 @@ static bool try_signal(Loop* loop, ev_signal* watcher) {
 
 bool start_signal(Loop* loop, ev_signal* watcher) {
     take_over(loop, watcher->signum);
+    if (!loop->enter() || ev_is_active(watcher)) return loop->alive();
     return try_signal(loop, watcher) ||
            py::raise(loop->state().error.get(), "signal %d is watched by another loop",
                      watcher->signum);

@@ -48,6 +48,7 @@ Ref Timer::reset() {
     }
     settle_hold();
     if (!may_start()) return {};
+    if (is_active()) return Ref::none();
     ev_timer_again(owner()->ev(), &ev_);
     if (is_active()) take_hold();
     return Ref::none();

@@ -163,7 +163,7 @@ void Loop::before_poll() {
 void Loop::on_release(struct ev_loop* ev) noexcept {
     auto* self = static_cast<Loop*>(ev_userdata(ev));
     // The kernel would not have one: libev told its watchers, and waits all the same.
-    if (self->descriptors_.polled() && ev_pending_count(ev)) self->wake();
+    if ((self->descriptors_.polled() | self->rebuild_) && ev_pending_count(ev)) self->wake();
     // In a Prepare, too late for this turn's Fork watchers: they and we are told in the next one.
     const bool untold = self->forked_ && !self->rebuild_;
     if (self->rebuild_ || untold) {
@@ -259,14 +259,23 @@ void Loop::settle_all() {
 
 void Loop::refresh_embeds() {
     stale_embeds_ = false;
-    for (Watcher* watcher = watchers_; watcher; watcher = watcher->next())
-        if (watcher->kind().event == EV_EMBED && watcher->is_active())
-            static_cast<Embed*>(watcher)->refresh();
+    for (Watcher* watcher = watchers_; watcher;) {
+        bool told = watcher->kind().event == EV_EMBED && watcher->is_active() &&
+                    static_cast<Embed*>(watcher)->refresh();
+        watcher = told ? watchers_ : watcher->next();
+    }
 }
 
 void Loop::forget_interrupt(State& state, int fd, int before) {
     py::Hold hold(state.mutex);
     for (Loop* loop = state.loops; loop; loop = loop->next_) loop->interrupt_.forget(fd, before);
+}
+
+bool Loop::lay_over(State& state, int fd, int over, int& before) {
+    py::Hold hold(state.mutex);
+    for (Loop* loop = state.loops; loop; loop = loop->next_)
+        if (loop->interrupt_.lay_over(fd, over, before)) return true;
+    return false;
 }
 
 void Loop::after_fork() {

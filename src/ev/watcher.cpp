@@ -85,7 +85,10 @@ bool Watcher::init(py::Args args, Loop* loop) {
     if (!loop->enter() || !inactive()) return false;
     if (owner() && !owner()->closed() && owner() != loop && !owner()->enter()) return false;
     end_given_up();
-    if (!kind().configure(this, slots)) return false;
+    if (!kind().configure(this, slots) || !loop->enter()) return false;
+    if (awaited) driver = loop->driver();
+    if (awaited && !driver)
+        return py::raise(loop->state().error.get(), "nothing drives %R any more", loop->object());
     Ref callback = awaited ? driver->make_audience(driver) : Ref::borrow(shared[1]);
     if (awaited && !callback) return false;
     if (this->awaited()) owner()->driver()->end_waits(owner()->driver(), this);
@@ -175,13 +178,12 @@ void Watcher::fail(int number) {
         (void)py::raise_errno(number, self.get());
     else
         (void)py::raise(loop->state().error.get(), "%R got EV_ERROR and was stopped", self.get());
-    fail_with_error();
+    fail_with_error(loop);
 }
 
-void Watcher::fail_with_error() {
-    Loop* loop = owner();
+void Watcher::fail_with_error(Loop* loop) {
     Driver* driver = loop->driver();
-    if (awaited())
+    if (owner() == loop && awaited())
         driver->end_waits(driver, this);
     else if (driver)
         driver->report(driver, object());
@@ -230,22 +232,27 @@ bool Watcher::activate() {
 
 // On a plain loop nothing is paid for what a driven one has.
 Ref Watcher::start() {
-    if (!is_active()) {
-        if (own_loop()->driver() && !may_start_driven()) [[unlikely]]
-            return {};
-        if (!activate()) return {};
+    if (is_active()) return Ref::none();
+    if (own_loop()->driver()) [[unlikely]] {
+        if (!may_start_driven()) return {};
+        if (is_active()) return Ref::none();
     }
-    return Ref::none();
+    return activate() ? Ref::none() : Ref();
 }
 
 bool Watcher::may_start_driven() {
     if (awaited()) return py::raise(PyExc_TypeError, "%R has no callback: await it", object());
-    if (!callback_ || callback_.get() == Py_None) return true;
-    if (ContextCallback* callback = ContextCallback::of(callback_.get())) return callback->renew();
-    Ref callback = ContextCallback::make(owner()->state(), callback_.get());
-    if (!callback) return false;
-    py::publish(fields_, callback_, std::move(callback));
-    return true;
+    Ref callback = callback_;
+    if (!callback || callback.get() == Py_None) return true;
+    // The garbage collector may run here, and what it calls may do anything to this.
+    if (ContextCallback* in_context = ContextCallback::of(callback.get())) {
+        if (!in_context->renew()) return false;
+    } else {
+        Ref made = ContextCallback::make(owner()->state(), callback.get());
+        if (!made) return false;
+        if (callback_.get() == callback.get()) py::publish(fields_, callback_, std::move(made));
+    }
+    return enter();
 }
 
 Ref Watcher::stop() {

@@ -146,8 +146,8 @@ class Watcher {
     // EV_ERROR, or a dead descriptor: stopped, and start() raises, or who awaits it.
     void fail(int number);
     // The exception that is set has ended it.
-    void fail_with_error();
-    // Before a start that Python asks for.
+    void fail_with_error(Loop* loop);
+    // Before a start that Python asks for; Python code may run, and start it.
     [[nodiscard]] bool may_start() { return !owner()->driver() || may_start_driven(); }
     [[nodiscard]] bool may_start_driven();
 

@@ -11,11 +11,12 @@
 
 namespace pyev::py {
 
-// Enters `context` for as long as it lives. An exception that is set on the way out is kept.
+// Enters `context`, if there is one, for as long as it lives. An exception that is set on the way
+// out is kept.
 class InContext {
  public:
     explicit InContext(PyObject* context) {
-        if (PyContext_Enter(context) == 0) context_ = Ref::borrow(context);
+        if (context && PyContext_Enter(context) == 0) context_ = Ref::borrow(context);
     }
     InContext(const InContext&) = delete;
     ~InContext() {
@@ -28,7 +29,7 @@ class InContext {
         }
     }
 
-    // False: an exception is set, the context is entered already.
+    // False: there is none, or an exception is set, since it is entered already.
     explicit operator bool() const { return static_cast<bool>(context_); }
 
  private:

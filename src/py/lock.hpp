@@ -184,9 +184,11 @@ inline void allow_try_ref(PyObject*) {}
 
 class Alive {
  public:
-    explicit Alive(PyObject*) {}
-    ~Alive() {}
-    constexpr explicit operator bool() const { return true; }
+    explicit Alive(PyObject* object) : alive_(Py_REFCNT(object) > 0) {}
+    explicit operator bool() const { return alive_; }
+
+ private:
+    bool alive_;
 };
 
 using Found = PyObject*;

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -88,6 +89,45 @@ def test_more_addresses_than_are_remembered(aloop: asyncio.AbstractEventLoop) ->
         await aloop.shutdown_default_executor()
 
     aloop.run_until_complete(main())
+
+
+def test_asked_for_others_while_an_answer_is_copied(script: Callable[..., str]) -> None:
+    """By what the collector finds in the middle of that."""
+    source = """
+    import gc, pyev
+
+    class Garbage:
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            while asking:
+                asking.pop()
+                for number in range(600):
+                    loop.getaddrinfo(f"10.0.{number // 200}.{number % 200}", 80).close()
+
+    def ask():
+        try:
+            loop.getaddrinfo("127.0.0.1", 80).send(None)
+        except StopIteration as answer:
+            return answer.value
+
+    loop = pyev.new_event_loop()
+    expected = ask()
+    lists = [[] for _ in range(2000)]  # those that are made again and again are in use
+    for after in range(30):
+        asking = [1]
+        gc.collect()
+        gc.disable()
+        Garbage()
+        gc.set_threshold(gc.get_count()[0] + after)
+        gc.enable()
+        answer = ask()
+        asking.clear()
+        assert answer == expected, (after, answer)
+    loop.close()
+    """
+    script(source, env={"PYTHONMALLOC": "debug"})
 
 
 def test_another_function_in_place_of_the_sockets(aloop: asyncio.AbstractEventLoop) -> None:

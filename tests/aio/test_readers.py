@@ -377,7 +377,7 @@ def test_a_subclass_that_is_woken_removes_the_others(pair):
 
 @pytest.mark.every_backend
 def test_a_subclass_hears_of_a_number_used_again(backend, pair):
-    """Whoever waited for the old file is woken while the new one is about to be watched."""
+    """Whoever waited for the old file is woken before the loop polls with the new one."""
 
     class Loop(pyev.EventLoop):
         todo = ()
@@ -399,11 +399,13 @@ def test_a_subclass_hears_of_a_number_used_again(backend, pair):
         high = os.dup2(old, 1000)
         came = asyncio.Event()
         loop.todo = [
+            lambda: loop.add_writer(number, came.set),
             lambda: loop.add_reader(high, pytest.fail),
-            lambda: loop.add_writer(number, pytest.fail),
         ]
-        loop.add_writer(number, came.set)
-        await asyncio.wait_for(came.wait(), 20)
+        loop.add_writer(number, pytest.fail)
+        assert loop.todo
+        async with asyncio.timeout(20):
+            await came.wait()
         assert loop.remove_writer(number)
         assert not loop.remove_writer(number)
         assert loop.remove_reader(high)

@@ -6,6 +6,7 @@ import gc
 import logging
 import socket
 import sys
+import time
 import weakref
 
 import pytest
@@ -98,6 +99,28 @@ def test_a_callback_that_schedules_itself_starves_nobody(aloop, pair):
     again()
     aloop.run_forever()
     assert seen == {"reader", "timer"}
+
+
+def test_long_callbacks_keep_nobody_waiting(aloop, pair):
+    """Few of them run before a reader that is ready, however short the turns."""
+    a, b = pair
+    ran = 0
+
+    def again():
+        nonlocal ran
+        ran += 1
+        end = time.monotonic() + 0.005
+        while time.monotonic() < end:
+            pass
+        if ran == 3:
+            b.send(b"x")
+        aloop.call_soon(again)
+
+    aloop.add_reader(a, aloop.stop)
+    again()
+    aloop.run_forever()
+    aloop.remove_reader(a)
+    assert ran < 3 + 10
 
 
 def test_a_flood_starves_nobody(aloop, pair):

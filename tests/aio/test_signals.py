@@ -525,6 +525,43 @@ def test_a_handler_whose_signal_was_taken_in_the_child(script):
     assert script(program) == "7\nTrue\n"
 
 
+def test_watchers_go_while_they_lose_their_signal_in_the_child(script):
+    """A call_soon() that wakes those who await it lets go of them all."""
+    program = """
+    import asyncio, gc, os, pyev, signal, warnings
+
+    class Loop(pyev.EventLoop):
+        def call_soon(self, *args, **keywords):
+            if taken:
+                warnings.simplefilter("ignore", ResourceWarning)
+                waits.clear()
+                gc.collect()
+            return super().call_soon(*args, **keywords)
+
+    async def main():
+        for _ in range(5):
+            wait = loop.ev.signal(signal.SIGUSR1).__await__()
+            waits.append((wait, wait.send(None)))
+
+    waits, taken = [], []
+    loop = Loop()
+    loop.run_until_complete(main())
+    for wait in waits:
+        wait[1].add_done_callback(id)
+    del wait
+    pid = os.fork()
+    if pid:
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        waits.clear()
+        loop.close()
+    else:
+        taken.append(1)
+        with pyev.Loop() as mine, mine.signal(signal.SIGUSR1, lambda w, revents: None):
+            os._exit(7 - len(waits))
+    """
+    assert script(program, env={"PYTHONMALLOC": "debug"}) == "7\n"
+
+
 @pytest.mark.parametrize("runs", [False, True])
 @pytest.mark.parametrize("thread", [False, True])
 @pytest.mark.parametrize("loop", ["asyncio.new_event_loop", "pyev.new_event_loop"])

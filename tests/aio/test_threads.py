@@ -109,11 +109,11 @@ def test_what_wakes_the_loop_is_gone(script, how):
     os.uname().machine not in ("x86_64", "aarch64"),
     reason="how system calls are numbered here is not known",
 )
-@pytest.mark.parametrize("how", ["closed", "another file"])
+@pytest.mark.parametrize("how", ["closed", "another file", "closed after reset"])
 def test_what_wakes_the_loop_goes_while_it_waits(script, how):
     """Nobody can end the wait, and whoever tries is told."""
     program = """
-    import faulthandler, os, pyev, signal, sys, threading
+    import asyncio, faulthandler, os, pyev, signal, sys, threading
     faulthandler.dump_traceback_later(40, exit=True)
     sys.path.append(sys.argv[2])
     import fault_kit
@@ -124,12 +124,15 @@ def test_what_wakes_the_loop_goes_while_it_waits(script, how):
                 found = int(name)
         except OSError:
             pass
+    if "reset" in sys.argv[1]:
+        loop.ev.reset()
+        loop.run_until_complete(asyncio.sleep(0.001))
     null = os.open(os.devnull, os.O_RDONLY)
     watcher = loop.ev.async_(lambda watcher, revents: None)
     watcher.start()
     def spoil():
         fault_kit.wait_until_blocked()
-        if sys.argv[1] == "closed":
+        if "closed" in sys.argv[1]:
             os.close(found)
         else:
             os.dup2(null, found)

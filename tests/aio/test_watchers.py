@@ -561,6 +561,43 @@ def test_io_interval_is_no_longer_than_what_the_loop_has_to_do(ours, pair):
         ours.run_until_complete(main())
 
 
+def test_io_interval_holds_back_readers(ours, pair):
+    a, b = pair
+    reads = 0
+
+    def read(end):
+        nonlocal reads
+        reads += 1
+        end.send(end.recv(1))
+
+    a.send(b"x")
+    ours.ev.io_interval = 0.02
+    for end in pair:
+        ours.add_reader(end, read, end)
+    ours.run_until_complete(asyncio.sleep(0.1))
+    for end in pair:
+        ours.remove_reader(end)
+    assert 0 < reads < 20
+
+
+def test_suspend_is_not_of_the_loops_own_timers(ours):
+    """They are of a clock that went on meanwhile; those of watchers are put off."""
+    fired = []
+    watcher = ours.ev.timer(0.25, 0.0, lambda watcher, revents: fired.append("watcher"))
+
+    def suspend(same, revents):
+        ours.ev.suspend()
+        watcher.start()
+        time.sleep(0.3)
+        ours.ev.resume()
+
+    ours.call_later(0.4, ours.stop)
+    with ours.ev.timer(0.001, 0.0, suspend):
+        ours.run_forever()
+    assert not fired
+    watcher.stop()
+
+
 def test_a_signal_handler_and_a_watcher_of_one_signal(ours):
     seen = []
 

@@ -307,6 +307,34 @@ def dropping() -> Iterator[None]:
         gc.collect()
 
 
+class Garbage:
+    """A cycle that acts when it is collected."""
+
+    def __init__(self, actions: list[Callable[[], object]]) -> None:
+        self.me, self.actions = self, actions
+
+    def __del__(self) -> None:
+        while self.actions:
+            self.actions.pop()()
+
+
+@contextlib.contextmanager
+def collecting(action: Callable[[], object], after: int) -> Iterator[None]:
+    """The collector runs so many allocations after this began, and the action is done by what it
+    finds: before Python 3.12 in the middle of a call, since then between two bytecodes."""
+    actions, threshold = [action], gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    Garbage(actions)
+    gc.set_threshold(gc.get_count()[0] + after)
+    gc.enable()
+    try:
+        yield
+    finally:
+        actions.clear()
+        gc.set_threshold(*threshold)
+
+
 def keep(*things: object) -> None:
     """Alive until the very end of the interpreter."""
     kept.append(things)

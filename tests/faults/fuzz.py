@@ -294,12 +294,11 @@ class Walk:
             loop.start(kit.NOWAIT)
 
     def do_once(self) -> None:
-        # Blocking is safe with something sure to come.
+        # Blocking is safe with something sure to come, and again where an inner run has had it.
         loop = self.loop()
         if loop.depth < 4:
-            waker = loop.timer(1e-4, 0.0, kit.nothing)
-            waker.start()
-            loop.start(kit.ONCE)
+            with loop.timer(1e-4, 1e-4, kit.nothing):
+                loop.start(kit.ONCE)
 
     def do_loop_stop(self) -> None:
         self.loop().stop(self.random.choice([0, 1, 2]))

@@ -14,17 +14,23 @@ CALLS = {
 }.get(os.uname().machine, {})
 
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38
-LOAD_NUMBER, SKIP_UNLESS, ANSWER = 0x20, 0x15, 0x06
+LOAD, SKIP_UNLESS, ANSWER = 0x20, 0x15, 0x06
+NUMBER, THIRD_ARGUMENT = 0, 32  # where a program finds these
 ERRNO, ALLOW = 0x00050000, 0x7FFF0000
 
 
-def forbid(*calls: str, code: int = errno.ENOSYS) -> bool:
-    """For this thread, and those that it starts; False where that cannot be."""
+def forbid(*calls: str, code: int = errno.ENOSYS, third: int | None = None) -> bool:
+    """For this thread, and those that it starts; False where that cannot be. Only with this third
+    argument, if one is given."""
     if not all(call in CALLS for call in calls):
         return False
-    program = [(LOAD_NUMBER, 0, 0, 0)]
+    answer = [(ANSWER, 0, 0, ERRNO | code)]
+    if third is not None:
+        answer = [(LOAD, 0, 0, THIRD_ARGUMENT), (SKIP_UNLESS, 0, 1, third), *answer]
+        answer += [(LOAD, 0, 0, NUMBER)]
+    program = [(LOAD, 0, 0, NUMBER)]
     for call in calls:
-        program += [(SKIP_UNLESS, 0, 1, CALLS[call]), (ANSWER, 0, 0, ERRNO | code)]
+        program += [(SKIP_UNLESS, 0, len(answer), CALLS[call]), *answer]
     program += [(ANSWER, 0, 0, ALLOW)]
     lines = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
     header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(lines))

@@ -209,6 +209,30 @@ def test_the_kernel_has_no_room_for_a_descriptor(what: str, how: str) -> None:
     loop.close()
 
 
+@scenario("A3", backends=["epoll"])
+def test_the_kernel_has_no_room_for_one_of_those_it_had() -> None:
+    """That is told at once, though nothing else is due."""
+    loop = kit.new_loop()
+    kit.works(loop)
+    fd, _ = kit.pair()
+    with loop.io(fd, EV_READ, kit.never) as io, loop.timer(5.0, 0.0, kit.nothing) as far:
+        kit.turns(loop)
+        forbid("epoll_ctl", code=errno.ENOSPC, third=fd)
+        loop.reset()
+        kit.raises(pyev.Error, loop.start, kit.ONCE)
+        assert far.active and not io.active
+    kit.works(loop)
+    loop.close()
+
+
+@scenario("A3", "C31", backends=["epoll"])
+def test_the_kernel_has_no_room_for_what_ends_a_wait() -> None:
+    loop = kit.new_loop()
+    forbid("epoll_ctl", code=errno.ENOSPC, third=kit.closed())
+    kit.calm(loop)
+    loop.close()
+
+
 @scenario("A3", backends="any")
 def test_the_kernel_has_no_room_for_a_reader() -> None:
     """It is told so at once, and an operation fails with that, though nothing else is due."""
@@ -404,8 +428,8 @@ def test_no_descriptors_left_after_a_fork(room: int) -> None:
 # 13. io_uring and backends that are missing.
 
 
-def forbid(*calls: str, code: int = errno.ENOSYS) -> None:
-    if not seccomp.forbid(*calls, code=code):
+def forbid(*calls: str, code: int = errno.ENOSYS, third: int | None = None) -> None:
+    if not seccomp.forbid(*calls, code=code, third=third):
         kit.skip("no seccomp here")
 
 

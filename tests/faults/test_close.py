@@ -1,15 +1,21 @@
 """The default loop, and close() with everything active."""
 
+import asyncio
 import contextlib
 import gc
+import os
 import signal
+import sys
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import fault_kit as kit
 from fault_harness import scenario
 
 import pyev
+from pyev import EV_READ
 
 # 43. The default loop.
 
@@ -183,6 +189,89 @@ def test_cleanup_watchers_that_misbehave(what: str) -> None:
     loop.close()
     assert loop.closed
     assert not any(w.active for w in (*others, *cleanups))
+
+
+CALLS: dict[str, Callable[[pyev.EventLoop], Callable[[], object]]] = {
+    "start": lambda loop: loop.ev.timer(1.0, 0.0, kit.nothing).start,
+    "start idle": lambda loop: loop.ev.idle(kit.nothing).start,
+    "start signal": lambda loop: loop.ev.signal(signal.SIGUSR2, kit.nothing).start,
+    "reset": lambda loop: loop.ev.timer(1.0, 1.0, kit.nothing).reset,
+    "reset periodic": lambda loop: loop.ev.periodic(0.0, 1.0, kit.nothing).reset,
+    "once": lambda loop: lambda: loop.ev.once(None, 0, 1.0, kit.nothing),
+    "once io": lambda loop: lambda: loop.ev.once(0, EV_READ, 1.0, kit.nothing),
+    "reader": lambda loop: lambda: loop.add_reader(0, print),
+}
+
+
+@scenario("C44", "C42", backends="any", call=list(CALLS))
+def test_closed_by_a_finalizer_in_the_middle_of_a_call(call: str) -> None:
+    refused = 0
+    for after in range(12):
+        loop = pyev.EventLoop()
+        function = CALLS[call](loop)
+        with kit.collecting(loop.close, after):
+            try:
+                function()
+            except (pyev.Error, RuntimeError) as error:
+                assert "closed" in str(error), error
+                refused += 1
+        loop.close()
+    assert refused or sys.version_info >= (3, 12)
+
+
+@scenario("C44", "C42", backends="any", what=["timer", "stat", "child", "io", "io again"])
+def test_closed_and_dropped_by_an_argument(what: str) -> None:
+    """Of a watcher that is to be awaited: nothing drives its loop any more."""
+
+    class Argument:
+        def drop(self) -> None:
+            holder.pop().close()
+            gc.collect()
+
+        def __float__(self) -> float:
+            self.drop()
+            return 0.0
+
+        def __index__(self) -> int:
+            self.drop()
+            return os.getpid()
+
+        def __fspath__(self) -> str:
+            self.drop()
+            return "/"
+
+        def fileno(self) -> int:
+            self.drop()
+            return 0
+
+    holder = [pyev.EventLoop()]
+    ev = holder[0].ev
+    io = ev.io(0, EV_READ)
+    calls: dict[str, Callable[[], object]] = {
+        "timer": lambda: ev.timer(Argument(), 0.0),
+        "stat": lambda: ev.stat(Argument(), 0.0),
+        "child": lambda: ev.child(Argument(), False),
+        "io": lambda: ev.io(Argument(), EV_READ),
+        "io again": lambda: io.__init__(Argument(), EV_READ, ev),
+    }
+    kit.raises(pyev.Error, calls[what])
+    assert ev.closed and not holder
+
+
+@scenario("C44", backends="any")
+def test_closed_by_create_future() -> None:
+    class Loop(pyev.EventLoop):
+        def create_future(self) -> asyncio.Future[Any]:
+            future = super().create_future()
+            asyncio._set_running_loop(None)
+            self.close()
+            return future
+
+    loop = Loop()
+    timer = loop.ev.timer(1.0, 0.0)
+    asyncio._set_running_loop(loop)
+    kit.raises(pyev.Error, timer.__await__().send, None)
+    assert not timer.active
 
 
 @scenario("C44")

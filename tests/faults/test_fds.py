@@ -466,6 +466,25 @@ def test_the_error_names_the_watcher() -> None:
         assert repr(watcher) in text or f"fd={fd}" in text or f"fd {fd}" in text, text
 
 
+@scenario("A3")
+def test_the_name_in_the_error_moves_the_watcher() -> None:
+    with kit.new_loop() as loop, kit.new_loop() as other:
+        fd, _ = kit.pair()
+
+        class Io(pyev.Io):
+            def __repr__(self) -> str:
+                self.__init__(fd, pyev.EV_READ, other, kit.never)
+                return "moved"
+
+        watcher = Io(fd, pyev.EV_READ, loop, kit.never)
+        watcher.start()
+        watcher.feed(pyev.EV_ERROR)
+        error = kit.raises(pyev.Error, loop.start, kit.NOWAIT)
+        assert "moved" in str(error) and watcher.loop is other
+        kit.works(loop)
+        kit.works(other)
+
+
 @scenario("A2")
 def test_a_dead_fd_and_a_raising_callback_in_one_turn() -> None:
     with kit.new_loop(debug=True) as loop:

@@ -1,6 +1,8 @@
 """Loops and epoll sets that watch each other."""
 
+import asyncio
 import errno
+import gc
 import os
 import select
 
@@ -48,6 +50,62 @@ def test_a_loop_watching_its_own_descriptors() -> None:
         if fd > 2:
             survives(loop, loop.io(fd, EV_READ, kit.nothing))
     kit.works(loop)
+    loop.close()
+
+
+@scenario("A1", "A6")
+def test_a_loop_watching_its_own_descriptors_of_other_numbers() -> None:
+    """Where one was, the next reset() may put one of another kind."""
+    low = [kit.opened(os.open(os.devnull, os.O_RDONLY)) for _ in range(4)]
+    loop = kit.new_loop()
+    with loop.stat("/", 0.0, kit.nothing), loop.periodic(0.0, 1e6, kit.nothing):
+        for fd in low:
+            kit.turns(loop)
+            own = [
+                fd
+                for fd, target in kit.open_fds().items()
+                if "inotify" in target or "timerfd" in target
+            ]
+            assert len(own) == 2
+            for number in own:
+                kit.bad_fd(loop.io(number, EV_READ, kit.nothing).start)
+            kit.forget(fd)
+            loop.reset()
+    kit.works(loop)
+    loop.close()
+
+
+@scenario("A6", "A2", backends=["epoll"])
+def test_an_embedded_loop_is_lost_and_who_is_told_drops_it() -> None:
+    def polls() -> set[int]:
+        return {fd for fd, target in kit.open_fds().items() if "eventpoll" in target}
+
+    def lose() -> None:
+        kit.opened(os.open(os.devnull, os.O_RDONLY))  # the number that it had
+        inner.reset()
+        kit.turns(inner)
+        [lost] = polls() - outer
+        os.close(lost)
+        loop.call_later(0.01, loop.stop)
+
+    def drop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        told.append(type(context["exception"]))
+        context.clear()
+        watchers.clear()
+        gc.collect()
+
+    told: list[type] = []
+    loop = pyev.EventLoop(pyev.EVBACKEND_EPOLL)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    outer, inner = polls(), kit.new_loop()
+    watchers = [loop.ev.embed(inner)]
+    watchers[0].start()
+    loop.set_exception_handler(drop)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.call_soon(lose)
+    loop.run_forever()
+    assert len(told) == 1 and not watchers
+    inner.close()
     loop.close()
 
 

@@ -1,9 +1,13 @@
 """Numbers that come back as other files, files with two numbers, files that cannot be polled."""
 
+import asyncio
 import errno
 import os
 import select
+import socket
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import fault_kit as kit
 from fault_harness import scenario
@@ -90,6 +94,56 @@ def test_a_number_reused_by_another_kind_of_file(first: str, second: str) -> Non
         watcher.stop()
         kit.turns(loop)
         kit.works(loop)
+
+
+@scenario("A8", backends="any", what=["io", "writer", "child"], then=["close", "start"])
+def test_who_hears_that_a_number_is_anothers(what: str, then: str) -> None:
+    """Before the next poll: what starts the watch that has the number now runs no Python code."""
+    heard: list[str] = []
+
+    class Loop(pyev.EventLoop):
+        def call_soon(self, *args: Any, **keywords: Any) -> asyncio.Handle:
+            if armed:
+                armed.clear()
+                heard.append(then)
+                if then == "start":
+                    start()
+                else:
+                    kit.raises(RuntimeError, loop.close)
+            return super().call_soon(*args, **keywords)
+
+    armed: list[bool] = []
+    loop = Loop(kit.BACKENDS[kit.backend])
+    pid = kit.child_that_waits() if what == "child" else os.getpid()
+    gone = socket.socket(fileno=os.dup(kit.pair()[0]))
+    gone.setblocking(False)
+    waiting = loop.create_task(loop.sock_recv(gone, 1))
+    loop.run_until_complete(asyncio.sleep(0.001))
+    number = gone.detach()
+    os.close(number)
+    if what != "child":
+        assert number in kit.pair()
+    before = kit.open_fds()
+    io = loop.ev.io(number, EV_READ, kit.nothing, keepalive=False)
+    child = loop.ev.child(pid, False, kit.nothing)
+    start: Callable[[], object]
+    stop: Callable[[], object]
+    start, stop = {
+        "io": (io.start, io.stop),
+        "child": (child.start, child.stop),
+        "writer": (lambda: loop.add_writer(number, int), lambda: loop.remove_writer(number)),
+    }[what]
+    armed.append(True)
+    start()
+    assert not heard
+    kit.bad_fd(loop.run_until_complete, waiting)
+    assert heard == [then]
+    stop()
+    assert kit.open_fds() == before
+    turns = loop.ev.iteration
+    loop.run_until_complete(asyncio.sleep(0.02))
+    assert loop.ev.iteration - turns < 10
+    loop.close()
 
 
 @scenario("A1", "A8", then=["nothing", "path", "epoll", "timerfd"])

@@ -241,14 +241,34 @@ def test_resurrected_watchers() -> None:
         kit.works(loop)
 
 
-@scenario("C42")
-def test_weak_references_die_before_callbacks_do() -> None:
+class Finalized(pyev.Timer):
+    def __del__(self) -> None:
+        pass  # and not its base's, which would stop it
+
+
+@scenario("C42", kind=["Timer", "Finalized"])
+def test_weak_references_die_before_callbacks_do(kind: str) -> None:
     with kit.new_loop() as loop:
         seen: list[object] = []
-        timer = loop.timer(0.0, 0.0, kit.never)
+        timer = {"Timer": pyev.Timer, "Finalized": Finalized}[kind](0.0, 0.0, loop, kit.never)
         timer.start()
         reference = weakref.ref(timer, lambda r: (seen.append(r()), loop.start(kit.NOWAIT)))
         with kit.dropping():
             del timer
         assert seen == [None] and reference() is None
+        kit.works(loop)
+
+
+@scenario("C42")
+def test_attributes_die_before_callbacks_do() -> None:
+    with kit.new_loop() as loop:
+        turned: list[bool] = []
+        for _ in range(20):
+            timer = Finalized(0.0, 0.0, loop, kit.never)
+            timer.start()
+            timer.last = kit.Garbage([lambda: turned.append(loop.start(kit.NOWAIT))])
+            timer.last.me = None
+            with kit.dropping():
+                del timer
+        assert len(turned) == 20
         kit.works(loop)

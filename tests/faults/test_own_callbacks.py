@@ -1,7 +1,11 @@
 """Watchers changed, stopped and freed from inside their own callbacks, at every priority."""
 
+import asyncio
+import contextlib
 import functools
 import gc
+import os
+import signal
 
 import fault_kit as kit
 from fault_harness import scenario
@@ -182,6 +186,45 @@ def test_batches_run_by_priority_and_survive_stop_and_nesting() -> None:
         assert sorted(called) == [-2, -2, -1, 0, 1, 2, 2, 100], called
         assert [c for c in called if c != 100] == [2, 2, 1, 0, -1, -2, -2], called
         kit.works(loop)
+
+
+@scenario("A17", backends="any", kind=["signal", "child", "embed"])
+def test_started_by_a_finalizer_while_it_is_started(kind: str) -> None:
+    """Its own call then has nothing left to do."""
+    loop, other = pyev.EventLoop(), pyev.Loop(pyev.EVBACKEND_EPOLL)
+    pid = kit.child_that_waits() if kind == "child" else os.getpid()
+    arguments = {"signal": (signal.SIGUSR2,), "child": (pid, False), "embed": (other,)}
+    watcher = getattr(loop.ev, kind)(*arguments[kind], kit.nothing)
+    before = kit.open_fds()
+    for after in range(6):
+        with kit.collecting(watcher.start, after):
+            watcher.start()
+        watcher.stop()
+        assert kit.open_fds() == before
+        with other.signal(signal.SIGUSR2, kit.never):
+            pass
+    loop.run_until_complete(asyncio.sleep(0))
+    other.close()
+    loop.close()
+
+
+def give(timer: pyev.Timer) -> None:
+    if not timer.active:
+        timer.callback = kit.never
+
+
+@scenario("A17", backends="any")
+def test_given_a_callback_by_a_finalizer_while_it_is_iterated() -> None:
+    loop = pyev.EventLoop()
+    asyncio._set_running_loop(loop)
+    for after in range(12):
+        timer = loop.ev.timer(1.0, 0.0)
+        giving = kit.collecting(functools.partial(give, timer), after)
+        with contextlib.suppress(RuntimeError, TypeError), giving:
+            aiter(timer)
+        timer.stop()
+    asyncio._set_running_loop(None)
+    loop.close()
 
 
 @scenario("A17")

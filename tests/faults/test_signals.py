@@ -512,6 +512,38 @@ def test_a_nested_loop_leaves_the_outer_its_signals(inner: str) -> None:
         kit.works(loop)
 
 
+@scenario("C34", "C31", inner=["runs", "gets a handler"], alone=True)
+def test_a_loop_that_keeps_its_descriptor_leaves_the_outer_its_signals(inner: str) -> None:
+    """Signals that another thread takes: nothing but that descriptor ends the poll."""
+    import asyncio
+
+    signal.signal(signal.SIGUSR1, raiser)
+    second = pyev.EventLoop()
+    if inner == "runs":
+        second.add_signal_handler(signal.SIGUSR2, print)
+
+    def nest(watcher: pyev.Watcher, revents: int) -> None:
+        if inner == "runs":
+            second.run_until_complete(asyncio.sleep(0.001))
+        else:
+            second.add_signal_handler(signal.SIGUSR2, print)
+        thread.start()
+
+    def take() -> None:
+        kit.wait_until_blocked()
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=take)
+    with kit.new_loop() as loop, loop.timer(5.0, 0.0, kit.nothing) as far:
+        with loop.timer(0.0, 0.0, nest):
+            leaves(loop, Taken)
+        assert far.active
+        thread.join()
+        second.close()
+        assert signal.set_wakeup_fd(-1) == -1
+        kit.works(loop)
+
+
 @scenario("C34")
 def test_asyncio_around_and_inside() -> None:
     import asyncio
