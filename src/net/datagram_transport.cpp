@@ -244,8 +244,8 @@ Ref DatagramTransport::sendto(py::Args args) {
     }
     Ref bytes = Ref::steal(PyBytes_FromObject(data));
     if (!bytes) return {};
-    size_ += static_cast<size_t>(PyBytes_GET_SIZE(bytes.get())) + kOverhead;
     if (!queue_.push({bytes.get(), address.get()})) return {};
+    size_ += static_cast<size_t>(PyBytes_GET_SIZE(bytes.get())) + kOverhead;
     bytes.release();
     address.release();
     watch(watched() | EV_WRITE);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <Python.h>
+#include <sys/socket.h>
 
 #include "net/flow.hpp"
 #include "py/array.hpp"
@@ -15,7 +16,7 @@ namespace pyev::net {
 class DatagramTransport : public Flow {
  public:
     static const py::TypeInfo kType;
-    static constexpr bool kSocket = true;
+    static constexpr int kSocket = SOCK_DGRAM;
     static constexpr const char* kFatal = "Fatal error on datagram transport";
 
     DatagramTransport();

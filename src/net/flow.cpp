@@ -84,11 +84,11 @@ bool water_marks(const char* function, py::Args args, size_t initial, size_t& hi
     return true;
 }
 
-bool gives_bytes(PyObject* piece, int flags) {
+bool gives_bytes(PyObject* piece) {
     if (PyBytes_CheckExact(piece)) return true;
     Ref keep = Ref::borrow(piece);
     Py_buffer view;
-    if (PyObject_GetBuffer(piece, &view, flags) < 0) return false;
+    if (PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE) < 0) return false;
     PyBuffer_Release(&view);
     return true;
 }

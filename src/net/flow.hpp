@@ -69,9 +69,9 @@ class Flow : public Transport {
 [[nodiscard]] bool water_marks(const char* function, py::Args args, size_t initial, size_t& high,
                                size_t& low);
 
-// Asks a piece of writelines() for its bytes, which it may refuse, before any piece is queued. May
-// run Python code. False: an exception is set.
-[[nodiscard]] bool gives_bytes(PyObject* piece, int flags);
+// Asks what is to be written for its bytes, which it may refuse, before anything is queued. May run
+// Python code. False: an exception is set.
+[[nodiscard]] bool gives_bytes(PyObject* piece);
 
 // What get_write_buffer_limits() and its kin return.
 py::Ref marks(size_t low, size_t high);

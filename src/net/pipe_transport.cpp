@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,6 +44,18 @@ static mode_t prepare(int fd, const char* refusal) {
     return mode & S_IFMT;
 }
 
+// Whether each write is a message of its own for whoever reads.
+static bool keeps_apart(int fd, mode_t mode) {
+    if (S_ISCHR(mode)) return true;
+#ifdef O_DIRECT
+    if (S_ISFIFO(mode)) return fcntl(fd, F_GETFL) & O_DIRECT;
+#endif
+    int type = 0;
+    socklen_t size = sizeof type;
+    return S_ISSOCK(mode) && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+           type != SOCK_STREAM;
+}
+
 template <class T>
 static Ref create(PyObject* type) {
     return Ref::steal(
@@ -63,6 +76,7 @@ Ref WritePipeTransport::make(State& state, const Parts& parts) {
     if (!self) return {};
     auto* value = py::value_of<WritePipeTransport>(self.get());
     value->tells_hang_up_ = !S_ISCHR(mode);
+    value->apart_ = keeps_apart(parts.fd, mode);
     return value->open(parts) ? self : Ref();
 }
 

@@ -13,7 +13,7 @@ namespace pyev::net {
 class ReadPipeTransport : public Stream {
  public:
     static const py::TypeInfo kType;
-    static constexpr bool kSocket = false;
+    static constexpr int kSocket = 0;
     static constexpr const char* kFatal = "Fatal error on pipe transport";
 
     ReadPipeTransport();
@@ -27,7 +27,7 @@ class ReadPipeTransport : public Stream {
 class WritePipeTransport : public Stream {
  public:
     static const py::TypeInfo kType;
-    static constexpr bool kSocket = false;
+    static constexpr int kSocket = 0;
     static constexpr const char* kFatal = "Fatal error on pipe transport";
 
     WritePipeTransport();

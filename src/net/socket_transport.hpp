@@ -2,6 +2,7 @@
 #pragma once
 
 #include <Python.h>
+#include <sys/socket.h>
 
 #include "net/stream.hpp"
 #include "py/object.hpp"
@@ -11,7 +12,7 @@ namespace pyev::net {
 class SocketTransport : public Stream {
  public:
     static const py::TypeInfo kType;
-    static constexpr bool kSocket = true;
+    static constexpr int kSocket = SOCK_STREAM;
     static constexpr const char* kFatal = "Fatal error on socket transport";
 
     SocketTransport();

@@ -149,10 +149,11 @@ Ref SslTransport::time_out() {
 
 // Whoever waits for the handshake is told: set_result with the transport, or with None when it was
 // closed before.
-void SslTransport::wake(Name method, PyObject* value) {
+bool SslTransport::wake(Name method, PyObject* value) {
     Ref waiter = std::move(waiter_);
-    if (waiter && !State::of(*loop()).settle(waiter.get(), method, value))
-        PyErr_WriteUnraisable(object());
+    if (!waiter || State::of(*loop()).settle(waiter.get(), method, value)) return true;
+    waiter_ = std::move(waiter);  // for the end of the connection
+    return false;
 }
 
 // Called by the transport below.
@@ -212,8 +213,9 @@ Ref SslTransport::connection_lost(PyObject* error) {
     }
     Ref reason = Ref::borrow(error == Py_None ? nullptr : error);
     if (shaking && reason && !refuse(reason.get())) return {};
-    wake(reason ? Name::set_exception : Name::set_result, reason ? reason.get() : Py_None);
-    return Ref::none();
+    bool woken =
+        wake(reason ? Name::set_exception : Name::set_result, reason ? reason.get() : Py_None);
+    return woken ? Ref::none() : Ref();
 }
 
 Ref SslTransport::pause_writing() {
@@ -249,11 +251,12 @@ bool SslTransport::run(Runnable* runnable, unsigned what) {
 bool SslTransport::flush(Sink* sink, bool all) {
     auto* self = static_cast<SslTransport*>(sink);
     Ref keep = Ref::borrow(self->object());
-    return self->send(all);
+    return self->send(all, self->context_.get());
 }
 
 bool SslTransport::flush(Runnable* runnable) {
-    return static_cast<SslTransport*>(runnable)->send();
+    auto* self = static_cast<SslTransport*>(runnable);
+    return self->send(false, self->context_.get());
 }
 
 // Reading.
@@ -320,8 +323,7 @@ bool SslTransport::handshake() {
         if (!py::call_method(protocol.get(), name(Name::connection_made), object()))
             return send_before_end(), false;
     }
-    wake(Name::set_result, object());
-    return true;
+    return wake(Name::set_result, object());
 }
 
 // The exception that is set ends it.
@@ -336,8 +338,7 @@ bool SslTransport::handshake_failed() {
                           : "SSL handshake failed") ||
         !refuse(error.get()))
         return false;
-    wake(Name::set_exception, error.get());
-    return true;
+    return wake(Name::set_exception, error.get());
 }
 
 // A server tells which connection it could not welcome, in debug mode, once.
@@ -380,7 +381,6 @@ TlsEngine::Result SslTransport::read_bytes(TlsEngine::Output& output, Ref& data)
         if (!size) return result;
         py::ErrorGuard guard;
         data = Ref::steal(PyBytes_FromStringAndSize(small, static_cast<Py_ssize_t>(size)));
-        if (!data) PyErr_Clear();
         return data ? result : Result::kFailed;
     }
     size_t room = std::min(engine_->left() + kRecord, kMost);
@@ -390,6 +390,7 @@ TlsEngine::Result SslTransport::read_bytes(TlsEngine::Output& output, Ref& data)
     py::ErrorGuard guard;
     (void)_PyBytes_Resize(&bytes, static_cast<Py_ssize_t>(size));
     data = Ref::steal(bytes);
+    if (!data) return Result::kFailed;
     if (!size) data = Ref();
     return result;
 }
@@ -516,7 +517,7 @@ Ref SslTransport::writelines(py::Args args) {
         if (!PyObject_CheckBuffer(piece))
             return py::raise(PyExc_TypeError, "a bytes-like object is required, not '%.200s'",
                              Py_TYPE(piece)->tp_name);
-        if (!gives_bytes(piece, PyBUF_FULL_RO)) return {};
+        if (!gives_bytes(piece)) return {};
     }
     unsigned late = late_;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
@@ -540,6 +541,7 @@ bool SslTransport::append(PyObject* data) {
                 (stage_ == Stage::kUnwrapped && !lower_ && !closing_);
     if (!open) return note_late_write(data);
     if (PyBytes_CheckExact(data)) return queue_.push(data);
+    if (!gives_bytes(data)) return false;
     Ref copy = Ref::steal(PyBytes_FromObject(data));
     return copy && queue_.push(copy.get());
 }
@@ -600,7 +602,7 @@ bool SslTransport::put(TlsEngine::Output& output, bool later) {
 }
 
 // Sends what the transport below takes, or all there is, for it to keep.
-bool SslTransport::send(bool all) {
+bool SslTransport::send(bool all, PyObject* context) {
     if (stage_ != Stage::kWrapped && stage_ != Stage::kFlushing) return true;
     Result result = Result::kDone;
     while (result == Result::kDone && !queue_.empty() && (all || takes())) {
@@ -612,23 +614,23 @@ bool SslTransport::send(bool all) {
         py::put_raised(error.release());
         return fatal("Fatal error on SSL protocol");
     }
-    if (!control_writing()) return false;
+    if (!control_writing(context)) return false;
     return stage_ != Stage::kFlushing || !queue_.empty() || finish();
 }
 
 size_t SslTransport::unsent() { return queue_.size() + (stream_ ? stream_->unsent_size() : 0); }
 
-bool SslTransport::control_writing() {
+bool SslTransport::control_writing(PyObject* context) {
     size_t size = unsent();
-    if (!held_back_ && size && size >= writing_.high) {
-        held_back_ = true;
-        Ref protocol = protocol_;
+    bool pauses = !held_back_ && size && size >= writing_.high;
+    if (!pauses && (!held_back_ || size > writing_.low)) return true;
+    held_back_ = pauses;
+    py::InContext entered(context);
+    if (!entered) PyErr_Clear();  // none was given, or it is the one already
+    Ref protocol = protocol_;
+    if (pauses)
         return py::call_method(protocol.get(), name(Name::pause_writing)) ||
                report("protocol.pause_writing() failed");
-    }
-    if (!held_back_ || size > writing_.low) return true;
-    held_back_ = false;
-    Ref protocol = protocol_;
     return py::call_method(protocol.get(), name(Name::resume_writing)) ||
            report("protocol.resume_writing() failed");
 }

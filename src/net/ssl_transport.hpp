@@ -146,7 +146,7 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool learn(PyObject* protocol);
     [[nodiscard]] bool start_timer(PyObject* seconds);
     void stop_timer();
-    void wake(Name method, PyObject* value);
+    [[nodiscard]] bool wake(Name method, PyObject* value);
 
     [[nodiscard]] bool receive(const char* data, size_t size);
     [[nodiscard]] bool advance();
@@ -175,11 +175,12 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool note_late_write(PyObject* data);
     [[nodiscard]] bool appended();
     Result encrypt(TlsEngine::Output& output, size_t most);
-    [[nodiscard]] bool send(bool all = false);
+    // `context`: of the protocol's calls, where none of the program's may be entered.
+    [[nodiscard]] bool send(bool all = false, PyObject* context = nullptr);
     [[nodiscard]] bool takes();
     [[nodiscard]] bool put(TlsEngine::Output& output, bool later = false);
     size_t unsent();
-    [[nodiscard]] bool control_writing();
+    [[nodiscard]] bool control_writing(PyObject* context = nullptr);
 
     [[nodiscard]] bool report(const char* message, bool fatal = false);
     [[nodiscard]] bool fatal(const char* message);

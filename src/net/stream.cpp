@@ -233,7 +233,7 @@ Ref Stream::writelines(py::Args args) {
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         PyObject* piece = PySequence_Fast_GET_ITEM(pieces.get(), i);
         if (PyObject_CheckBuffer(piece)) {
-            if (!gives_bytes(piece, PyBUF_SIMPLE)) return {};
+            if (!gives_bytes(piece)) return {};
             continue;
         }
         const char* type = Py_TYPE(piece)->tp_name;
@@ -245,6 +245,12 @@ Ref Stream::writelines(py::Args args) {
                          "memoryview: a bytes-like object is required, not '%.200s'", type);
     }
     if (!may_write("writelines")) return {};  // a piece may have done anything
+    if (apart_) {
+        Ref nothing = Ref::steal(PyBytes_FromStringAndSize(nullptr, 0)), all;
+        if (nothing)
+            all = Ref::steal(PyObject_CallMethod(nothing.get(), "join", "O", pieces.get()));
+        return all && append(all.get()) && appended() ? Ref::none() : Ref();
+    }
     unsigned lost = lost_;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.get()); ++i) {
         Ref piece = Ref::borrow(PySequence_Fast_GET_ITEM(pieces.get(), i));
@@ -342,7 +348,9 @@ bool Stream::send() {
     iovec vectors[kVectors];
     while (!queue_.empty()) {
         size_t bytes = 0, sent = 0;
-        int count = queue_.peek(vectors, kVectors, allowance(), bytes);
+        size_t most = allowance();
+        int count = apart_ ? queue_.peek(vectors, 1, most ? SIZE_MAX : 0, bytes)
+                           : queue_.peek(vectors, kVectors, most, bytes);
         if (count && !hand_over(vectors, count, sent)) return false;
         if (lost_) return true;
         queue_.consume(sent);
@@ -355,7 +363,8 @@ bool Stream::send() {
 }
 
 bool Stream::send_now(const char* data, size_t size, size_t& sent) {
-    iovec vector = {const_cast<char*>(data), std::min(size, allowance())};
+    const size_t most = allowance();
+    iovec vector = {const_cast<char*>(data), apart_ && most ? size : std::min(size, most)};
     return !vector.iov_len || hand_over(&vector, 1, sent);
 }
 

@@ -99,6 +99,8 @@ class Stream : public Flow {
     [[nodiscard]] bool open(const Parts& parts);
     bool unsent() const { return !queue_.empty(); }
 
+    bool apart_ = false;  // each write is a message of its own
+
  private:
     [[nodiscard]] bool learn(PyObject* protocol);
     py::Ref read_bytes(ssize_t& size);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -162,17 +163,24 @@ Ref Transport::get_socket() {
     State* state = this->state();
     if (!state) return {};
     PyObject* type = state->socket_type.get();
-    if (fd_ < 0) {  // closed: so is the socket
-        Ref none = Ref::steal(PyTuple_New(0));
-        return none ? Ref::steal(reinterpret_cast<PyTypeObject*>(type)->tp_new(
-                          reinterpret_cast<PyTypeObject*>(type), none.get(), nullptr))
-                    : Ref();
-    }
+    if (fd_ < 0) return closed_socket(type);
     Ref socket = Ref::steal(PyObject_CallFunction(type, "iiii", -1, -1, -1, fd_));
     if (!socket) return {};
     socket_ = socket;
     if (!Ref::steal(PyObject_CallMethod(socket.get(), "setblocking", "i", 0))) return {};
     return socket;
+}
+
+// A socket of the kind that it was, for there is none any more.
+Ref Transport::closed_socket(PyObject* type) {
+    Address local;
+    if (addresses_)
+        std::memcpy(local.bytes, addresses_ + 1, static_cast<unsigned char>(*addresses_));
+    int family = addresses_ ? local.any.sa_family : AF_UNIX;
+    int protocol = family == AF_UNIX ? 0 : kind().socket == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+    Ref socket = Ref::steal(PyObject_CallFunction(type, "iii", family, kind().socket, protocol));
+    bool closed = socket && Ref::steal(PyObject_CallMethod(socket.get(), "close", nullptr));
+    return closed ? socket : Ref();
 }
 
 Ref Transport::get_fd() { return Ref::steal(PyLong_FromLong(io_.fd)); }

@@ -35,7 +35,7 @@ class Transport : public aio::Runnable {
         void (*drop_unsent)(Transport*);
         // connection_lost() has been called, and the descriptor closed. May run Python code.
         void (*gone)(Transport*);
-        bool socket;        // or something else that is a descriptor
+        int socket;         // its type, or 0: something else that is a descriptor
         const char* fatal;  // what a descriptor that cannot be watched is reported as
     };
 
@@ -171,6 +171,7 @@ class Transport : public aio::Runnable {
     void close_descriptor();
     void leave_server();
     py::Ref address(bool peer) const;
+    py::Ref closed_socket(PyObject* type);
     [[nodiscard]] bool note_addresses_of(const Parts& parts);
     [[nodiscard]] bool keep_extra(PyObject* key, PyObject* value);
 

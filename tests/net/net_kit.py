@@ -304,6 +304,19 @@ class Net:
         assert not self.reports, self.reports
 
 
+def in_child(function: Callable[[], Any]) -> None:
+    """Called in a child that is forked here, which ends then."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 def open_sockets() -> dict[int, str]:
     """The loop's own descriptors, which it may make when it first waits, are none."""
     found = {}

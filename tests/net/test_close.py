@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -368,3 +369,16 @@ async def test_dropped_stream_closes(net):
         await protocol.lost()
         gc.collect()
     server.close()
+
+
+async def test_the_socket_of_a_connection_that_is_lost(connect):
+    """First asked for then, it still tells what it was."""
+    protocol, _ = await connect()
+    protocol.transport.abort()
+    await protocol.lost()
+    sock = protocol.transport.get_extra_info("socket")
+    assert sock.fileno() == -1
+    assert sock.type == socket.SOCK_STREAM
+    assert sock.family in (socket.AF_INET, socket.AF_UNIX)
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        sock.getsockname()

@@ -512,3 +512,21 @@ async def test_cancelled(net, pipe):
         if read.closed:
             break
     net.reports.clear()
+
+
+@pytest.mark.parametrize("kind", ["SOCK_SEQPACKET", "SOCK_DGRAM", "O_DIRECT"])
+async def test_messages_stay_apart(net, kind):
+    """Where the kernel tells one write from the next."""
+    if kind == "O_DIRECT":
+        read, write = os.pipe2(os.O_DIRECT)
+    else:
+        ends = socket.socketpair(socket.AF_UNIX, getattr(socket, kind))
+        read, write = (end.detach() for end in ends)
+    with as_file(read, "rb") as end:
+        os.set_blocking(read, False)
+        transport = (await writer(net, as_file(write, "wb"))).transport
+        transport.write(b"one")
+        transport.write(bytearray(b"two"))
+        transport.writelines([b"thr", b"ee"])
+        await net.turn(2)
+        assert [end.read(100) for _ in range(4)] == [b"one", b"two", b"three", None]

@@ -1,10 +1,14 @@
 """Bytes through TLS: all of them, in order, whatever the sizes on either side."""
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from net_kit import BufferedRecorder, Recorder, some_bytes
+from net_kit import BufferedRecorder, Recorder, in_child, some_bytes
 from tls_kit import RECORD, TlsPeer, client_context, server_context, strict
 
 SIZES = [1, 2, 15, 16, 17, 255, 256, 4095, 4096, 4097, RECORD - 1, RECORD]
@@ -263,3 +267,88 @@ async def test_streams(tls, net):
     await writer.wait_closed()
     await ended
     server.close()
+
+
+async def test_a_child_does_not_send_it_again(tls, side):
+    """A record sent twice would end the connection."""
+    protocol, peer = await tls.connect(side)
+    protocol.transport.write(b"once ")
+    in_child(protocol.transport.abort)
+    protocol.transport.write(b"and for all")
+    assert await peer.read(16) == b"once and for all"
+
+
+async def test_a_view_with_gaps(aloop, tls, side):
+    protocol, peer = await tls.connect(side)
+    if not hasattr(aloop, "ev"):
+        pytest.skip("asyncio ends the connection")
+    gaps = memoryview(b"g-a-p-s-")[::2]
+    with pytest.raises(BufferError):
+        protocol.transport.write(gaps)
+    with pytest.raises(BufferError):
+        protocol.transport.writelines([b"none of ", gaps])
+    protocol.transport.write(b"it goes on")
+    assert await peer.read(10) == b"it goes on"
+
+
+NO_MEMORY = """
+import asyncio, socket, sys
+import _testcapi
+import pyev
+from net_kit import Recorder
+from tls_kit import client_context, server_context
+
+async def read(loop, size, number):
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    reader, writer = Recorder(), Recorder()
+    await asyncio.gather(
+        loop.connect_accepted_socket(lambda: reader, ends[0], ssl=server_context()),
+        loop.create_connection(
+            lambda: writer, sock=ends[1], ssl=client_context(), server_hostname="localhost"
+        ),
+    )
+    writer.transport.write(bytes(size))
+    writer.transport.get_write_buffer_size()  # it is sent
+    reports = []
+    loop.set_exception_handler(lambda loop, context: reports.append(context))
+    loop.call_soon(_testcapi.set_nomemory, number, number + 1)
+    loop.call_later(0.003, _testcapi.remove_mem_hooks)
+    try:
+        await asyncio.sleep(0.01)
+    except MemoryError as error:
+        reports.append(error)
+    _testcapi.remove_mem_hooks()
+    complete = len(reader.data) == size
+    for end in (reader, writer):
+        end.transport.abort()
+    await asyncio.gather(reader.lost(), writer.lost())
+    assert complete or reports, (size, number, len(reader.data))
+
+loop = pyev.EventLoop()
+for size in (100, 60_000):
+    for number in range(25):
+        try:
+            loop.run_until_complete(read(loop, size, number))
+        except MemoryError:
+            _testcapi.remove_mem_hooks()
+print("ok")
+import os
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("engine", ["openssl", "stdlib"])
+def test_no_memory_to_read_with(engine):
+    """Data that cannot be kept ends the connection; it is not left out."""
+    pytest.importorskip("_testcapi")
+    folders = [str(Path(__file__).parent), *sys.path]
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NO_MEMORY],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYEV_TLS": engine},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.stdout == "ok\n", (result.returncode, result.stderr[-2000:])

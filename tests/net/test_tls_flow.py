@@ -286,3 +286,25 @@ async def test_the_context_of_resume_writing(tls, side):
     assert await peer.read(len(data)) == data
     await protocol.until(lambda: not protocol.paused)
     assert set(seen) == {"the connection's"}
+
+
+async def test_the_context_of_pause_writing(tls, side):
+    """The connection's, also where it is called at a turn's end."""
+    where = contextvars.ContextVar("where", default="nowhere")
+    seen = []
+
+    class Seeing(Recorder):
+        def pause_writing(self):
+            super().pause_writing()
+            seen.append(where.get())
+
+    where.set("here")
+    protocol, peer = await tls.connect(side, Seeing(), small=True)
+    protocol.transport.set_write_buffer_limits(high=50_000)
+    size = 0
+    while not seen:
+        protocol.transport.write(bytes(3000))
+        size += 3000
+        await asyncio.sleep(0)
+    assert seen == ["here"]
+    assert await peer.read(size) == bytes(size)

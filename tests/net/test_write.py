@@ -10,7 +10,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from net_kit import Recorder, some_bytes
+from net_kit import Recorder, in_child, some_bytes
 
 random_walk = settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -638,3 +638,26 @@ async def test_no_delay(net):
     protocol, _ = await net.connect("tcp")
     sock = protocol.transport.get_extra_info("socket")
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize("way", ["abort", "close", "get_write_buffer_size"])
+async def test_a_child_does_not_send_it_again(connect, way):
+    """What a turn has written is sent before it forks."""
+    protocol, peer = await connect()
+    protocol.transport.write(b"once ")
+    in_child(getattr(protocol.transport, way))
+    protocol.transport.write(b"and for all")
+    assert await peer.read(16) == b"once and for all"
+
+
+async def test_a_view_with_gaps(aloop, connect):
+    protocol, peer = await connect()
+    if not hasattr(aloop, "ev"):
+        pytest.skip("asyncio ends the connection")
+    gaps = memoryview(b"g-a-p-s-")[::2]
+    with pytest.raises(BufferError):
+        protocol.transport.write(gaps)
+    with pytest.raises(BufferError):
+        protocol.transport.writelines([b"none of ", gaps])
+    protocol.transport.write(b"it goes on")
+    assert await peer.read(10) == b"it goes on"
