@@ -132,7 +132,7 @@ def count(command: list[str], turns: int, batch: float, marks: pathlib.Path) -> 
         try:
             done = subprocess.run(
                 [*valgrind, *options, *command, "--marks", str(marks)],
-                env=environment(),
+                env=environment() | {"LD_PRELOAD": str(marks)},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -27,7 +27,7 @@ from asyncio import (
     trsock,
     unix_events,
 )
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from pyev import _core
@@ -117,7 +117,6 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self._child_threads: Any = None
         self._signal_watchers: dict[int, _core.Signal[asyncio.Handle]] = {}
         self._handlers_before: dict[int, Any] = {}
-        self._lent: list[Any] = []
         SelectorEventLoop.__init__(self, _Selector(self))
 
     # The native half has these too, and would come first. As attributes they work when modules have
@@ -272,15 +271,6 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self._ensure_fd_no_transport(sock)
         return _core.make_socket_transport(self, sock, protocol, waiter, extra, server, context)
 
-    @contextlib.contextmanager
-    def _lending(self, sock: Any) -> Iterator[None]:
-        """Until a transport has it, a socket that was given stays whose it is, whatever fails."""
-        self._lent.append(sock)
-        try:
-            yield
-        finally:
-            self._lent.remove(sock)
-
     async def _create_connection_transport(
         self,
         sock: Any,
@@ -313,7 +303,8 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
             else:
                 transport = self._make_socket_transport(sock, protocol, waiter, **_given(context))
         except BaseException:
-            if not any(sock is lent for lent in self._lent):
+            # Unless it was given twice: then it is a connection's that goes on.
+            if sock.fileno() < 0 or self._transport_of(sock.fileno()) is None:
                 sock.close()
             raise
         try:
@@ -603,22 +594,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                     del made
                     raise
                 return made
-        with self._lending(options.get("sock")):
-            return await super().create_connection(protocol_factory, host, port, **options)
-
-    async def create_unix_connection(
-        self, protocol_factory: Callable[[], _P], path: Any = None, **options: Any
-    ) -> tuple[asyncio.Transport, _P]:
-        """Connect to a unix server; return the transport and its protocol. asyncio's."""
-        with self._lending(options.get("sock")):
-            return await super().create_unix_connection(protocol_factory, path, **options)
-
-    async def connect_accepted_socket(
-        self, protocol_factory: Callable[[], _P], sock: Any, **options: Any
-    ) -> tuple[asyncio.Transport, _P]:
-        """Serve a connection that was accepted elsewhere. asyncio's."""
-        with self._lending(sock):
-            return await super().connect_accepted_socket(protocol_factory, sock, **options)
+        return await super().create_connection(protocol_factory, host, port, **options)
 
     def _connects_as_ever(self) -> bool:
         """Whether nobody has put something of his own where asyncio's way would pass."""

@@ -18,7 +18,7 @@ using py::Ref;
 // many milliseconds, one is made all the same, so that descriptors, signals and watchers get their
 // turn.
 static constexpr unsigned kBurst = 64;
-static constexpr long kLongBurst = 10;
+static constexpr int64_t kLongBurst = 10;
 
 // So many handles before it runs, one is fetched into the cache.
 static constexpr size_t kAhead = 6;
@@ -40,10 +40,8 @@ LoopBase::LoopBase()
              [](Driver* driver, ev::Watcher* watcher) { return aio::iterate(of(driver), watcher); },
              [](Driver*, ev::Watcher* watcher) { aio::end(watcher); },
              [](Driver*, ev::Watcher* watcher) { return Audience::of(watcher)->forget(); },
-             [](Driver* driver) {
-                 return of(driver)->in_turn() && of(driver)->transports_.to_flush();
-             },
-             [](Driver* driver) { return of(driver)->flush(); }},
+             [](Driver* driver) { return of(driver)->in_turn(); },
+             [](Driver* driver) { return of(driver)->send_before_fork(); }},
       readers_(this) {
     ev_init(&timer_, +[](struct ev_loop*, ev_timer*, int) {});
     timer = &timer_;
@@ -459,6 +457,35 @@ bool LoopBase::flush() {
         if (!runnable->table->flush(runnable)) return false;
     }
     return true;
+}
+
+// All that there is, also what is more than a turn may send. Whoever is to be told that it has
+// written much, or little, is told at the turn's end.
+bool LoopBase::send_before_fork() {
+    py::Array<PyObject*> flushed;
+    Ref error;
+    auto note = [&error](bool sent) {
+        Ref raised = sent ? Ref() : Ref::steal(py::take_raised());
+        if (!error) error = std::move(raised);
+    };
+    forking_ = true;
+    while (transports_.to_flush()) {
+        Ref transport = transports_.next_to_flush();
+        auto* runnable = py::value_of<Runnable>(transport.get());
+        note(runnable->table->flush(runnable));
+        if (flushed.push(transport.get()))
+            transport.release();
+        else
+            PyErr_Clear();
+    }
+    transports_.each([&note](Runnable* runnable) { note(runnable->table->send_all(runnable)); });
+    forking_ = false;
+    for (PyObject* transport : flushed) {
+        Ref owned = Ref::steal(transport);
+        transports_.flush_later(py::value_of<Runnable>(transport));
+    }
+    if (error) py::put_raised(error.release());
+    return !error;
 }
 
 bool LoopBase::collect_due() {

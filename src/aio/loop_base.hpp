@@ -83,6 +83,8 @@ class LoopBase : private ev::Driver {
     // What is written now can wait for the turn's end: this thread is in a turn.
     uint32_t turn_number() const { return turn_number_; }
     bool in_turn() const { return thread_ == py::this_thread(); }
+    // What was written is being sent, and no protocol may be called.
+    bool forking() const { return forking_; }
     // Where bytes are read to before they become an object: one for all, so it stays in the cache.
     static constexpr size_t kReadSize = 256 * 1024;
     char* read_buffer();
@@ -206,6 +208,7 @@ class LoopBase : private ev::Driver {
     }
     [[nodiscard]] bool run_transport(PyObject* transport, unsigned what);
     [[nodiscard]] bool flush();
+    [[nodiscard]] bool send_before_fork();
     // Something was queued, from whatever thread. The loop's own sees it before it polls again.
     bool ends_poll() const { return running_ && (polling_ || !in_turn()); }
     void end_poll() {
@@ -231,9 +234,10 @@ class LoopBase : private ev::Driver {
     bool own_clock_ = true;                // nobody has put another `time` or `call_at` in place
     bool task_factory_ = false;            // somebody has set one
     bool poll_ = false;                    // the next turn polls
-    bool polling_ = false;                 // or calling watchers
-    unsigned since_poll_ = 0;              // callbacks
-    long polled_at_ = 0;                   // by coarse_milliseconds()
+    bool forking_ = false;
+    bool polling_ = false;     // or calling watchers
+    unsigned since_poll_ = 0;  // callbacks
+    int64_t polled_at_ = 0;    // by coarse_milliseconds()
     uint32_t turn_number_ = 0;
     double armed_ = 0;  // what timer_ waits for, when it is active
     ev_timer timer_;

@@ -25,6 +25,8 @@ struct Runnable {
         bool (*run)(Runnable*, unsigned what);
         // The turn ends: what was written in it is to be sent. False as above.
         bool (*flush)(Runnable*);
+        // Before a fork: the same of all that it holds, whatever was written when.
+        bool (*send_all)(Runnable*);
         // The loop is closed: let go of everything in libev. Runs no Python code.
         void (*detach)(Runnable*);
     };

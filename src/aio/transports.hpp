@@ -57,6 +57,13 @@ class Transports {
         return py::Ref::steal(py::object_of(runnable));
     }
 
+    // What is called makes and closes none.
+    template <class F>
+    void each(F f) {
+        for (Entry& entry : entries_)
+            if (entry.transport) f(py::value_of<Runnable>(entry.transport));
+    }
+
     void detach_all() {
         while (to_flush()) next_to_flush();
         for (size_t fd = 0; fd < entries_.size(); ++fd) {

@@ -72,6 +72,11 @@ bool Child::watch_sigchld() {
                          pid_ && !trace_ ? "without pidfds a Child needs the default loop"
                                          : "a Child of any process, or with trace, needs the "
                                            "default loop");
+    if (!take_over_signal(owner(), SIGCHLD)) return false;
+    if (is_active()) {  // it was started meanwhile
+        release_hold();
+        return true;
+    }
     ev_signal_set(sigchld(), SIGCHLD);
     if (!start_signal(owner(), sigchld())) return false;
     enlist();

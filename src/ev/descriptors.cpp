@@ -194,8 +194,8 @@ int Descriptors::start(Watch* watch, Known known) {
     ev_io* io = watch->io;
     // Of a socket that is open, `check` finds out in time whether it is another one than before.
     bool sure = known == Known::kMade ||
-                (static_cast<size_t>(io->fd) < entries_.size() && entries_[io->fd].socket &&
-                 (known == Known::kOpen || is_stream(io->fd)));
+                (!always_all_ && static_cast<size_t>(io->fd) < entries_.size() &&
+                 entries_[io->fd].socket && (known == Known::kOpen || is_stream(io->fd)));
     bool look = !sure || always_all_;
     struct stat status;
     if (look && fstat(io->fd, &status) != 0) return errno;

@@ -62,21 +62,20 @@ static PyObject* default_loop(PyObject* module, PyObject* const* values, Py_ssiz
     return Loop::make_default(*State::of(module), {values, count, names}).release();
 }
 
-// The loop of this thread that has something to send, or empty.
-static Ref unsent(State& state) {
+// The loop that this thread is in a turn of, or empty.
+static Ref in_turn(State& state) {
     py::Hold hold(state.mutex);
     for (Loop* loop = state.loops; loop; loop = loop->next())
-        if (Driver* driver = loop->driver(); driver && driver->unsent(driver))
+        if (Driver* driver = loop->driver(); driver && driver->writes(driver))
             return py::try_ref(loop->object());
     return {};
 }
 
 // Else the child would send it too.
 static PyObject* before_fork(PyObject* module, PyObject*) {
-    while (Ref loop = unsent(*State::of(module))) {
-        Driver* driver = py::value_of<Loop>(loop.get())->driver();
-        if (!driver->send(driver)) return nullptr;
-    }
+    Ref loop = in_turn(*State::of(module));
+    Driver* driver = loop ? py::value_of<Loop>(loop.get())->driver() : nullptr;
+    if (driver && !driver->send(driver)) return nullptr;
     Py_RETURN_NONE;
 }
 

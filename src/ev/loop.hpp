@@ -45,9 +45,9 @@ struct Driver {
     void (*end_waits)(Driver*, Watcher*);
     // Drops what nobody has heard of an awaited watcher's events: their bits.
     int (*forget)(Driver*, Watcher*);
-    // Whether this thread is in a turn of its own, in which something was written that is not sent.
-    bool (*unsent)(Driver*);
-    // False: an exception is set.
+    // Whether this thread is in a turn of it, and may have written what is not sent.
+    bool (*writes)(Driver*);
+    // Sends that, and calls none of the program's code. False: an exception is set.
     bool (*send)(Driver*);
     PyTypeObject* audience = nullptr;
     ev_timer* timer = nullptr;  // its own: no io_interval outlasts it

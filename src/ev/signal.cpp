@@ -18,7 +18,12 @@ bool Signal::configure(PyObject* const* lead) {
     return true;
 }
 
-bool Signal::begin() { return start_signal(owner(), &ev_); }
+bool Signal::begin() {
+    if (!take_over_signal(owner(), ev_.signum)) return false;
+    if (!is_active()) return start_signal(owner(), &ev_);
+    release_hold();  // it was started meanwhile
+    return true;
+}
 void Signal::end() { stop_signal(owner(), &ev_); }
 
 Ref Signal::describe() { return Ref::steal(PyUnicode_FromFormat("signum=%d", ev_.signum)); }

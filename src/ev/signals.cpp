@@ -53,10 +53,12 @@ py::Ref giver(Loop* loop, int signum, int& watchers) {
     return py::try_ref(other->object());
 }
 
-void take_over(Loop* loop, int signum) {
+}  // namespace
+
+bool take_over_signal(Loop* loop, int signum) {
     int watchers;
     py::Ref found = giver(loop, signum, watchers);
-    if (!found) return;
+    if (!found) return true;
     auto* other = py::value_of<Loop>(found.get());
     py::Locked locked(other, true);
     auto has = [signum](Watcher* watcher) {
@@ -65,7 +67,7 @@ void take_over(Loop* loop, int signum) {
     };
     for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next())
         watchers -= has(watcher);
-    if (watchers != 0) return;  // a Child has SIGCHLD, and keeps it
+    if (watchers != 0) return true;  // a Child has SIGCHLD, and keeps it
     auto next = [other, has]() -> Watcher* {
         for (Watcher* watcher = other->watchers(); watcher; watcher = watcher->next())
             if (has(watcher)) return watcher;
@@ -77,9 +79,8 @@ void take_over(Loop* loop, int signum) {
         watcher->stop_now();
         if (keep && watcher->awaited()) other->driver()->end_waits(other->driver(), watcher);
     }
+    return loop->enter();
 }
-
-}  // namespace
 
 bool to_signal(PyObject* object, int& signum) {
     if (!py::to_int(object, signum)) return false;
@@ -123,8 +124,6 @@ static bool try_signal(Loop* loop, ev_signal* watcher) {
 }
 
 bool start_signal(Loop* loop, ev_signal* watcher) {
-    take_over(loop, watcher->signum);
-    if (!loop->enter() || ev_is_active(watcher)) return loop->alive();
     return try_signal(loop, watcher) ||
            py::raise(loop->state().error.get(), "signal %d is watched by another loop",
                      watcher->signum);

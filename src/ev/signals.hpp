@@ -23,6 +23,9 @@ void feed_signal(int signum);
 // How many signals were delivered to libev so far, modulo.
 [[nodiscard]] unsigned fed_signals();
 
+// Has a loop of the parent process give up a signal that `loop` is about to want. May run Python
+// code, which may have closed `loop`: false then.
+[[nodiscard]] bool take_over_signal(Loop* loop, int signum);
 // ev_signal_start, or Error when another loop has that signal.
 [[nodiscard]] bool start_signal(Loop* loop, ev_signal* watcher);
 void stop_signal(Loop* loop, ev_signal* watcher);

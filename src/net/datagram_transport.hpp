@@ -45,6 +45,7 @@ class DatagramTransport : public Flow {
     // What Kind asks for.
     bool ready(int revents);
     bool flush() { return true; }
+    bool send_all() { return true; }
     void drop_unsent();
     void gone() {}
 

@@ -46,7 +46,7 @@ class SslTransport::Output {
     aio::LoopBase* loop_;
 };
 
-const aio::Runnable::Table SslTransport::kTable = {run, flush, [](Runnable*) {}};
+const aio::Runnable::Table SslTransport::kTable = {run, flush, flush, [](Runnable*) {}};
 const Sink::Table SslTransport::kSink = {take, flush};
 
 SslTransport::SslTransport()
@@ -624,6 +624,7 @@ bool SslTransport::control_writing(PyObject* context) {
     size_t size = unsent();
     bool pauses = !held_back_ && size && size >= writing_.high;
     if (!pauses && (!held_back_ || size > writing_.low)) return true;
+    if (loop()->forking()) return true;
     held_back_ = pauses;
     py::InContext entered(context);
     if (!entered) PyErr_Clear();  // none was given, or it is the one already

@@ -396,7 +396,19 @@ bool Stream::shut_write() {
 bool Stream::flush() {
     if (sink_ && !sink_->sink->flush(sink_, false)) return false;
     if (lost_ || blocked() || queue_.empty()) return true;
-    return send() && settle() && (sink_ || pause_protocol(queue_.size()));
+    if (!send() || !settle()) return false;
+    return sink_ || loop()->forking() || pause_protocol(queue_.size());
+}
+
+bool Stream::send_all() {
+    if (lost_) return true;
+    (void)allowance();
+    left_ = UINT32_MAX;
+    if (sink_ && !sink_->sink->flush(sink_, true)) return false;
+    if (lost_ || queue_.empty()) return true;
+    if (!send()) return false;
+    if (!lost_) wait_to_write();  // what follows from that comes with the next event
+    return true;
 }
 
 bool Stream::takes() {

@@ -69,6 +69,7 @@ class Stream : public Flow {
     // What Kind asks for.
     bool ready(int revents);
     bool flush();
+    bool send_all();
     void drop_unsent() { queue_.clear(); }
     void gone();
 

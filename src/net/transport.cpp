@@ -179,8 +179,15 @@ Ref Transport::closed_socket(PyObject* type) {
     int family = addresses_ ? local.any.sa_family : AF_UNIX;
     int protocol = family == AF_UNIX ? 0 : kind().socket == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
     Ref socket = Ref::steal(PyObject_CallFunction(type, "iii", family, kind().socket, protocol));
-    bool closed = socket && Ref::steal(PyObject_CallMethod(socket.get(), "close", nullptr));
-    return closed ? socket : Ref();
+    if (socket) {
+        if (!Ref::steal(PyObject_CallMethod(socket.get(), "close", nullptr))) return {};
+    } else if (PyErr_ExceptionMatches(PyExc_OSError)) {  // no descriptor is left: one of no kind
+        PyErr_Clear();
+        auto* make = reinterpret_cast<PyTypeObject*>(type);
+        if (Ref none = Ref::steal(PyTuple_New(0)))
+            socket = Ref::steal(make->tp_new(make, none.get(), nullptr));
+    }
+    return socket_ = socket;
 }
 
 Ref Transport::get_fd() { return Ref::steal(PyLong_FromLong(io_.fd)); }

@@ -179,14 +179,15 @@ class Transport : public aio::Runnable {
     friend struct KindOf;
 };
 
-// The table of a kind. T provides started(), ready(), flush(), drop_unsent(), gone(), kSocket and
-// kFatal.
+// The table of a kind. T provides started(), ready(), flush(), send_all(), drop_unsent(), gone(),
+// kSocket and kFatal.
 template <class T>
 struct KindOf {
     static constexpr Transport::Kind value = {
         {
             Transport::run,
             [](aio::Runnable* runnable) { return static_cast<T*>(runnable)->flush(); },
+            [](aio::Runnable* runnable) { return static_cast<T*>(runnable)->send_all(); },
             Transport::detach,
         },
         [](Transport* transport) { static_cast<T*>(transport)->started(); },

@@ -3,6 +3,8 @@
 
 #include <time.h>
 
+#include <cstdint>
+
 namespace pyev::py {
 
 // Seconds on a clock that nobody sets.
@@ -13,13 +15,13 @@ inline double monotonic() {
 }
 
 // Of the same clock, some milliseconds late, at a fraction of the price.
-inline long coarse_milliseconds() {
+inline int64_t coarse_milliseconds() {
 #ifdef CLOCK_MONOTONIC_COARSE
     timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
 #else
-    return static_cast<long>(monotonic() * 1000);
+    return static_cast<int64_t>(monotonic() * 1000);
 #endif
 }
 

@@ -775,3 +775,52 @@ def test_a_loop_inside_keeps_the_outer_ones_signals(ours, spin):
     while not seen:
         spin(ours)
     ours.remove_signal_handler(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("kind", ["signal", "child"])
+def test_a_watcher_is_started_while_its_signal_is_taken_over_in_the_child(script, kind):
+    """By whoever hears that: it is started once."""
+    program = """
+    import os, pyev, signal, sys
+
+    class Loop(pyev.EventLoop):
+        def call_soon(self, *args, **keywords):
+            while meanwhile:
+                meanwhile.pop()()
+            return super().call_soon(*args, **keywords)
+
+    async def wait(signum):
+        await loop.ev.signal(signum)
+
+    meanwhile = []
+    loop = Loop()
+    signum = signal.SIGCHLD if sys.argv[1] == "child" else signal.SIGUSR1
+    task = loop.create_task(wait(signum))
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    pid = os.fork()
+    if pid:
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        task.cancel()
+        loop.call_soon(loop.call_soon, loop.stop)
+        loop.run_forever()
+        loop.close()
+    else:
+        ours = pyev.default_loop()
+        came = []
+        heard = lambda watcher, revents: came.append(watcher)
+        if sys.argv[1] == "child":
+            watcher = ours.child(0, False, heard, keepalive=False)
+        else:
+            watcher = ours.signal(signum, heard, keepalive=False)
+        meanwhile.append(watcher.start)
+        watcher.start()
+        for _ in range(2):
+            if not os.fork():
+                os._exit(3)
+        os.kill(os.getpid(), signum)
+        with ours.timer(0.01, 0.01, lambda timer, revents: came and timer.stop()):
+            ours.start()  # kept by the timer alone
+        os._exit(7 if watcher.active else 1)
+    """
+    assert script(program, kind) == "7\n"

@@ -11,7 +11,7 @@ import warnings
 import weakref
 
 import pytest
-from net_kit import Recorder, socket_at, some_bytes
+from net_kit import Recorder, few_descriptors, socket_at, some_bytes
 
 ENDINGS = ["close", "abort", "reset", "eof", "data raises", "write to nobody"]
 
@@ -382,3 +382,12 @@ async def test_the_socket_of_a_connection_that_is_lost(connect):
     assert sock.family in (socket.AF_INET, socket.AF_UNIX)
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
         sock.getsockname()
+
+
+async def test_no_descriptor_is_left_to_tell_of_a_lost_connection_with(connect):
+    protocol, _ = await connect()
+    protocol.transport.abort()
+    await protocol.lost()
+    with few_descriptors():
+        assert protocol.transport.get_extra_info("socket").fileno() == -1
+        assert protocol.transport.get_extra_info("anything") is None

@@ -6,7 +6,7 @@ import io
 import socket
 
 import pytest
-from net_kit import BufferedRecorder, Recorder, some_bytes
+from net_kit import BufferedRecorder, Recorder, in_child, some_bytes
 from tls_kit import RECORD, client_context
 
 import pyev
@@ -308,3 +308,27 @@ async def test_the_context_of_pause_writing(tls, side):
         await asyncio.sleep(0)
     assert seen == ["here"]
     assert await peer.read(size) == bytes(size)
+
+
+async def test_nothing_is_called_inside_of_a_fork(tls, side):
+    """What is written is sent then; whoever is to pause hears it at the turn's end."""
+    forking, seen = False, []
+
+    class Seeing(Recorder):
+        def pause_writing(self):
+            super().pause_writing()
+            seen.append(forking)
+
+    protocol, peer = await tls.connect(side, Seeing(), small=True)
+    protocol.transport.set_write_buffer_limits(high=50_000)
+    size = 0
+    while not seen:
+        protocol.transport.write(bytes(30_000))
+        size += 30_000
+        forking = True
+        in_child(lambda: None)
+        forking = False
+        await asyncio.sleep(0)
+    assert seen == [False]
+    assert await peer.read(size) == bytes(size)
+    await protocol.until(lambda: not protocol.paused)
