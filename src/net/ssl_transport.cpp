@@ -615,7 +615,7 @@ bool SslTransport::send(bool all, PyObject* context) {
         return fatal("Fatal error on SSL protocol");
     }
     if (!control_writing(context)) return false;
-    return stage_ != Stage::kFlushing || !queue_.empty() || finish();
+    return stage_ != Stage::kFlushing || !queue_.empty() || loop()->forking() || finish();
 }
 
 size_t SslTransport::unsent() { return queue_.size() + (stream_ ? stream_->unsent_size() : 0); }
