@@ -73,10 +73,7 @@ bool Child::watch_sigchld() {
                                          : "a Child of any process, or with trace, needs the "
                                            "default loop");
     if (!take_over_signal(owner(), SIGCHLD)) return false;
-    if (is_active()) {  // it was started meanwhile
-        release_hold();
-        return true;
-    }
+    if (is_active()) return true;
     ev_signal_set(sigchld(), SIGCHLD);
     if (!start_signal(owner(), sigchld())) return false;
     enlist();

@@ -74,10 +74,7 @@ bool Scheduler::begin() {
         stop_now();  // the function may have started it
         return !awaited() && report();
     }
-    if (is_active()) {  // the function has started it
-        release_hold();
-        return true;
-    }
+    if (is_active()) return true;  // the function has started it
     unsettled_ = false;
     known_ = true;
     owner()->descriptors().opening_timerfd([&] { ev_periodic_start(owner()->ev(), &ev_); });

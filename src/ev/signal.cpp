@@ -20,9 +20,7 @@ bool Signal::configure(PyObject* const* lead) {
 
 bool Signal::begin() {
     if (!take_over_signal(owner(), ev_.signum)) return false;
-    if (!is_active()) return start_signal(owner(), &ev_);
-    release_hold();  // it was started meanwhile
-    return true;
+    return is_active() || start_signal(owner(), &ev_);
 }
 void Signal::end() { stop_signal(owner(), &ev_); }
 

@@ -226,7 +226,8 @@ bool Watcher::activate() {
     end_given_up();
     release_hold();
     if (!kind().start(this)) return false;
-    if (is_active()) take_hold();
+    // Python code that ran there may have started it.
+    if (is_active() && hold_ == Hold::kNone) take_hold();
     return true;
 }
 

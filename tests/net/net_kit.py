@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+import pytest
+
 TIMEOUT = float(os.environ.get("PYEV_TEST_TIMEOUT", "40"))  # bounds a hang, measures nothing
 BYTES = random.Random(1).randbytes(1 << 20)  # a piece lost or moved shows
 
@@ -315,6 +317,17 @@ def in_child(function: Callable[[], Any]) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+async def refuses_a_view_with_gaps(protocol: Any, peer: Any) -> None:
+    """Whoever writes one is told, and the connection goes on."""
+    gaps = memoryview(b"g-a-p-s-")[::2]
+    with pytest.raises(BufferError):
+        protocol.transport.write(gaps)
+    with pytest.raises(BufferError):
+        protocol.transport.writelines([b"none of ", gaps])
+    protocol.transport.write(b"it goes on")
+    assert await peer.read(10) == b"it goes on"
 
 
 def open_sockets() -> dict[int, str]:

@@ -288,47 +288,44 @@ async def test_the_context_of_resume_writing(tls, side):
     assert set(seen) == {"the connection's"}
 
 
-async def test_the_context_of_pause_writing(tls, side):
-    """The connection's, also where it is called at a turn's end."""
-    where = contextvars.ContextVar("where", default="nowhere")
+async def first_pause(tls, side, see, piece, after):
+    """What `see()` is when pause_writing() is first called; after each piece comes `after()`."""
     seen = []
 
     class Seeing(Recorder):
         def pause_writing(self):
             super().pause_writing()
-            seen.append(where.get())
+            seen.append(see())
 
-    where.set("here")
     protocol, peer = await tls.connect(side, Seeing(), small=True)
     protocol.transport.set_write_buffer_limits(high=50_000)
     size = 0
     while not seen:
-        protocol.transport.write(bytes(3000))
-        size += 3000
+        protocol.transport.write(bytes(piece))
+        size += piece
+        after()
         await asyncio.sleep(0)
-    assert seen == ["here"]
+    (first,) = seen
     assert await peer.read(size) == bytes(size)
+    await protocol.until(lambda: not protocol.paused)
+    return first
+
+
+async def test_the_context_of_pause_writing(tls, side):
+    """The connection's, also where it is called at a turn's end."""
+    where = contextvars.ContextVar("where", default="nowhere")
+    where.set("here")
+    assert await first_pause(tls, side, where.get, 3000, lambda: None) == "here"
 
 
 async def test_nothing_is_called_inside_of_a_fork(tls, side):
     """What is written is sent then; whoever is to pause hears it at the turn's end."""
-    forking, seen = False, []
+    forking = False
 
-    class Seeing(Recorder):
-        def pause_writing(self):
-            super().pause_writing()
-            seen.append(forking)
-
-    protocol, peer = await tls.connect(side, Seeing(), small=True)
-    protocol.transport.set_write_buffer_limits(high=50_000)
-    size = 0
-    while not seen:
-        protocol.transport.write(bytes(30_000))
-        size += 30_000
+    def fork():
+        nonlocal forking
         forking = True
         in_child(lambda: None)
         forking = False
-        await asyncio.sleep(0)
-    assert seen == [False]
-    assert await peer.read(size) == bytes(size)
-    await protocol.until(lambda: not protocol.paused)
+
+    assert await first_pause(tls, side, lambda: forking, 30_000, fork) is False
