@@ -310,7 +310,7 @@ bool Stream::appended() {
 
 // How much may be sent now.
 size_t Stream::allowance() {
-    if (!loop()->in_turn()) return SIZE_MAX;
+    if (!loop()->in_turn() || loop()->forking()) return SIZE_MAX;
     if (turn_ != loop()->turn_number()) {
         turn_ = loop()->turn_number();
         left_ = kPerTurn;
@@ -402,8 +402,6 @@ bool Stream::flush() {
 
 bool Stream::send_all() {
     if (lost_) return true;
-    (void)allowance();
-    left_ = UINT32_MAX;
     if (sink_ && !sink_->sink->flush(sink_, true)) return false;
     if (lost_ || queue_.empty()) return true;
     if (!send()) return false;
@@ -413,7 +411,7 @@ bool Stream::send_all() {
 
 bool Stream::takes() {
     if (lost_ || blocked()) return false;
-    if (loop()->in_turn() && kPerTurn - allowance() >= kSunkPerTurn) wait_to_write();
+    if (allowance() <= kPerTurn - kSunkPerTurn) wait_to_write();
     return !blocked();
 }
 
