@@ -26,7 +26,9 @@ import pytest
 
 import pyev
 
-sys.path.append(str(Path(__file__).parent))  # for alike_kit
+sys.path.append(str(Path(__file__).parent))  # for what lies beside this
+
+from strict import STRICT
 
 BACKENDS = {
     name.removeprefix("EVBACKEND_").lower(): getattr(pyev, name)
@@ -422,9 +424,6 @@ def _at_once() -> Callable[..., list[Any]]:
 
 # Programs
 
-# Python warns of it, from 3.15 on before it forks: programs of tests know what they do.
-FORK_BESIDE_THREADS = "ignore:This process (pid:DeprecationWarning"
-
 
 @pytest.fixture
 def script() -> Callable[..., str]:
@@ -432,18 +431,7 @@ def script() -> Callable[..., str]:
 
     def run(source: str, *args: str, env: dict[str, str] | None = None, status: int = 0) -> str:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-X",
-                "faulthandler",
-                "-W",
-                "error",
-                "-W",
-                FORK_BESIDE_THREADS,
-                "-c",
-                textwrap.dedent(source),
-                *args,
-            ],
+            [*STRICT, "-c", textwrap.dedent(source), *args],
             env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,

@@ -5,13 +5,13 @@ import functools
 import inspect
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import pyev
 from pyev import _core
+from strict import STRICT
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -249,7 +249,7 @@ def test_code_block_runs(block):
     compile(block, "<documentation>", "exec")
     # Its standard input is a pipe that has one line and is then closed.
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block],
+        [*STRICT, "-c", block],
         input="hello\n",
         capture_output=True,
         text=True,

@@ -14,6 +14,7 @@ import pytest
 import pyev
 from pyev import __main__ as main
 from pyev import _core
+from strict import STRICT
 
 
 def run(*arguments: str, flags: int | None = None) -> "subprocess.CompletedProcess[str]":
@@ -21,7 +22,7 @@ def run(*arguments: str, flags: int | None = None) -> "subprocess.CompletedProce
     if flags is not None:
         environment["LIBEV_FLAGS"] = str(flags)
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pyev", *arguments],
+        [*STRICT, "-m", "pyev", *arguments],
         capture_output=True,
         text=True,
         timeout=60,

@@ -7,10 +7,11 @@ which paragraph of the old API is tested where.
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from strict import STRICT
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -32,7 +33,7 @@ def test_every_program_is_run():
 @pytest.mark.parametrize("name", PRINTS)
 def test_program(name, options):
     done = subprocess.run(
-        [sys.executable, "-W", "error", *options, PROGRAMS / f"{name}.py"],
+        [*STRICT, *options, PROGRAMS / f"{name}.py"],
         capture_output=True,
         text=True,
         timeout=50,

@@ -5,12 +5,13 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from strict import STRICT
 
 PROGRAMS = Path(__file__).parents[2] / "examples" / "aio"
 
@@ -75,7 +76,7 @@ ARGUMENTS = {"pipes": ["--patience", "30"]} if "PYEV_SANITIZED" in os.environ el
 
 def command(name: str, *arguments: object) -> list[str | Path]:
     # What is not closed or not awaited is then said on standard error, which has to be empty.
-    return [sys.executable, "-W", "error", PROGRAMS / f"{name}.py", *map(str, arguments)]
+    return [*STRICT, PROGRAMS / f"{name}.py", *map(str, arguments)]
 
 
 def run(name: str, *arguments: object, stdin: str = "") -> "subprocess.CompletedProcess[str]":

@@ -2,12 +2,12 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import pyev
+from strict import STRICT
 
 WATCHERS = Path(__file__).parents[2] / "examples" / "watchers"
 
@@ -59,7 +59,7 @@ def test_example_says_what_it_should(name: str) -> None:
     if name == "embed" and not pyev.embeddable_backends() & pyev.EVBACKEND_EPOLL:
         pytest.skip("there is no epoll to embed here")
     done = subprocess.run(
-        [sys.executable, "-W", "error", WATCHERS / f"{name}.py"],
+        [*STRICT, WATCHERS / f"{name}.py"],
         capture_output=True,
         text=True,
         timeout=60,

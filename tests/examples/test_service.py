@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import pyev
+from strict import STRICT
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KINDS = [kind.__name__ for kind in pyev.Watcher.__subclasses__()]
@@ -29,7 +29,7 @@ def program(request: pytest.FixtureRequest) -> str:
 
 
 def command(program: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-W", "error", str(EXAMPLES / f"{program}.py"), *arguments]
+    return [*STRICT, str(EXAMPLES / f"{program}.py"), *arguments]
 
 
 def run(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -102,9 +102,7 @@ def test_it_says_what_saw_too_little(program: str) -> None:
         program.Service.edit_settings = edit
         sys.exit(program.main())
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", sabotage], capture_output=True, text=True, timeout=90
-    )
+    done = subprocess.run([*STRICT, "-c", sabotage], capture_output=True, text=True, timeout=90)
     assert done.returncode == 1, done.stdout
     assert done.stderr == ("service: Stat (settings.toml, edited) saw 0, should have seen 3\n")
 
@@ -122,9 +120,7 @@ def test_a_client_that_complains_is_told_of() -> None:
         clients.Clients.piper = piper
         sys.exit(service_aio.main())
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", sabotage], capture_output=True, text=True, timeout=90
-    )
+    done = subprocess.run([*STRICT, "-c", sabotage], capture_output=True, text=True, timeout=90)
     assert done.returncode == 1, done.stdout
     assert "piper: Wrong('not what I asked for')" in done.stderr
     assert "service: Task (clients on this loop) saw " in done.stderr
@@ -141,9 +137,7 @@ def test_an_exception_in_a_callback_ends_it() -> None:
         service_aio.Service.second_passed = second_passed
         sys.exit(service_aio.main())
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", sabotage], capture_output=True, text=True, timeout=90
-    )
+    done = subprocess.run([*STRICT, "-c", sabotage], capture_output=True, text=True, timeout=90)
     assert done.returncode == 1, done.stdout
     assert done.stderr.rstrip().endswith("ZeroDivisionError: in a watcher")
 
@@ -162,9 +156,7 @@ def test_a_slow_terminal_leaves_time_for_the_rest(program: str) -> None:
         program.Service.refreshed = slow
         sys.exit(program.main())
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", sabotage], capture_output=True, text=True, timeout=90
-    )
+    done = subprocess.run([*STRICT, "-c", sabotage], capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 

@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import Any
 
 import fault_kit
 import pytest
+
+from strict import STRICT
 
 HERE = Path(__file__).parent
 # Generous: it only bounds a hang, nothing is measured by it. Sanitizer builds are slow.
@@ -41,7 +42,7 @@ def run_script(
     # each object is an allocation of its own, so that it is found by that.
     if "PYEV_FAULT_PLAIN_MALLOC" not in os.environ:
         environment["PYTHONMALLOC"] = "malloc_debug" if "PYEV_SANITIZED" in os.environ else "debug"
-    command = [sys.executable, "-W", "error", "-X", "faulthandler"]
+    command = [*STRICT]
     if source is not None:
         command += ["-c", source]
     with tempfile.TemporaryDirectory() as directory:

@@ -2,13 +2,13 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import leak_probe
 import pytest
 
 import pyev
+from strict import STRICT
 
 HERE = Path(__file__).parent
 SCRIPTS = sorted(path.stem for path in HERE.glob("leak_*.py") if path.stem != "leak_probe")
@@ -43,7 +43,7 @@ def test_nothing_grows(script: str, backend: str) -> None:
     if backend == "stdlib":
         environment["PYEV_TLS"] = backend
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "faulthandler", str(HERE / f"{script}.py")],
+        [*STRICT, str(HERE / f"{script}.py")],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

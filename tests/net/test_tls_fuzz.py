@@ -5,11 +5,12 @@ PYEV_TLS_FUZZ is how many. A failure tells the seed that it happened with.
 
 import os
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+
+from strict import STRICT
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # has one allocator only
 COUNT = os.environ.get("PYEV_TLS_FUZZ", "300" if "PYEV_SANITIZED" in os.environ else "3000")
@@ -19,7 +20,7 @@ COUNT = os.environ.get("PYEV_TLS_FUZZ", "300" if "PYEV_SANITIZED" in os.environ 
 def test_mutated_conversations(seed: str) -> None:
     script = Path(__file__).with_name("tls_fuzz.py")
     result = subprocess.run(
-        [sys.executable, "-W", "error", str(script), "--conversations", COUNT, "--seed", seed],
+        [*STRICT, str(script), "--conversations", COUNT, "--seed", seed],
         env=os.environ | ({} if FREE_THREADED else {"PYTHONMALLOC": "malloc"}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
