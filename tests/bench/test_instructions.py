@@ -296,12 +296,13 @@ def test_a_regression_names_itself(tmp_path: Path) -> None:
     assert record["rows"]["timer_reset"]["functions"]["libev"][0] > 0
 
     call_soon = record["rows"]["call_soon"]
-    (run_handle,) = (name for name in call_soon["functions"] if name.endswith("::run_handle"))
+    functions = call_soon["functions"]
+    busiest = max(functions, key=lambda name: functions[name][0])
     call_soon["figures"]["ours"] -= 9
-    call_soon["functions"][run_handle][0] -= 9
+    functions[busiest][0] -= 9
     file.write_text(json.dumps(records))
     done = run()
     assert done.returncode == 1, done.stdout + done.stderr
     assert "call_soon is worse" in done.stdout
-    assert f"+9.0 {run_handle}" in done.stdout
+    assert f"+9.0 {busiest}" in done.stdout
     assert "timer_reset is" not in done.stdout
