@@ -12,7 +12,9 @@ namespace pyev::ev {
 static constexpr double kFar = 1e9;
 
 bool Postponed::add(Timer* timer) {
-    if (timer->ev_.repeat <= 0 || timer->ev_.at + timer->ev_.repeat > kFar) return false;
+    const double repeat = timer->ev_.repeat, due = now() + repeat;
+    // What comes sooner than libev knows is pulled forward, not pushed back.
+    if (repeat <= 0 || due < timer->ev_.at || timer->ev_.at + repeat > kFar) return false;
     if (!timer->postponed_) {
         if (!timers_.push(timer)) {
             PyErr_Clear();
@@ -21,7 +23,7 @@ bool Postponed::add(Timer* timer) {
         timer->postponed_ = timers_.size();
         first_ = std::min(first_, timer->ev_.at);
     }
-    timer->due_ = now() + timer->ev_.repeat;
+    timer->due_ = due;
     return true;
 }
 

@@ -289,6 +289,27 @@ def test_a_timer_pushed_back_is_due_later(loop, busy, priority):
 
 
 @pytest.mark.every_backend
+def test_a_timer_pulled_forward_is_due_in_the_rush(loop, busy):
+    """`reset()` makes one that was far away due in `repeat` seconds."""
+    fired = []
+    timer = loop.timer(1000.0, 0.01, lambda watcher, revents: (fired.append(1), watcher.stop()))
+    turns, began = 0, loop.now()
+
+    def work():
+        nonlocal turns
+        turns += 1
+        if turns == TURNS:
+            timer.reset()
+        return fired or loop.now() > began + 20.0
+
+    timer.start()
+    busy(work, loop.stop)
+    loop.start()
+    timer.stop()
+    assert fired
+
+
+@pytest.mark.every_backend
 def test_a_timer_pushed_back_goes_on_as_it_does_without(loop, busy):
     """At its interval from the time it was due, before a later one and after an earlier one."""
     order = []
