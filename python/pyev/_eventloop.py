@@ -69,6 +69,10 @@ class _Selector(selectors.BaseSelector):
             f"pyev's event loop polls by itself: it would never call another {name}()"
         )
 
+    # Called by what takes back, like unittest.mock, what it could not put in.
+    def __delattr__(self, name: str) -> None:
+        pass
+
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         watched = self._loop._watching(fd)
@@ -208,6 +212,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         # A task's exception knows this frame by its traceback: what it holds would be a cycle.
         del handle
 
+    def _call_soon(self, callback: Any, args: Any, context: Any) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._add_callback(handle)
+        return handle
+
     def _report_handle(self, handle: asyncio.Handle, error: BaseException) -> None:
         callback = format_helpers._format_callback_source(handle._callback, handle._args)
         context = {
@@ -222,7 +231,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     def _report_watcher(self, source: object, error: BaseException) -> None:
         stopped = isinstance(source, _core.Watcher)
         what = "A watcher was stopped" if stopped else "Exception in callback of a watcher"
-        self.call_exception_handler({"message": f"{what}: {source!r}", "exception": error})
+        try:
+            described = repr(source)
+        except Exception:
+            described = object.__repr__(source)
+        self.call_exception_handler({"message": f"{what}: {described}", "exception": error})
 
     def _report_unwatched(self, handle: asyncio.Handle, fd: int, refused: int) -> None:
         context: dict[str, Any] = {"handle": handle}

@@ -292,7 +292,8 @@ Ref HandleTypes::Content::as_handle() {
 
 Ref HandleTypes::get_args(HandleTypes& types, PyObject* self) {
     HandlePart& own = part(*types.kind_of(self), self);
-    if (own.cancelled) return Ref::none();
+    // asyncio's cancel() in debug mode says so first, and then looks at them for its repr.
+    if (own.cancelled && !own.count) return Ref::none();
     Ref args = Ref::steal(PyTuple_New(own.count));
     if (!args) return {};
     for (int i = 0; i < own.count; ++i) PyTuple_SET_ITEM(args.get(), i, Py_NewRef(own.values[i]));

@@ -796,6 +796,14 @@ Ref LoopBase::is_running() { return Ref::steal(PyBool_FromLong(has_thread_)); }
 Ref LoopBase::get_debug() { return Ref::steal(PyBool_FromLong(debug_)); }
 bool LoopBase::set_debug(PyObject* debug) { return py::to_bool(debug, debug_); }
 
+Ref LoopBase::get_stopping() { return Ref::steal(PyBool_FromLong(stopping_)); }
+bool LoopBase::set_stopping(PyObject* stopping) {
+    bool value;
+    if (!py::to_bool(stopping, value)) return false;
+    stopping_ = value;
+    return true;
+}
+
 // The handles among what `from` holds, as a list of their own.
 template <class From>
 static Ref list_handles(HandleTypes& types, From& from) {
@@ -887,8 +895,8 @@ Make run_forever() return at the end of the turn. asyncio: loop.stop.)"),
 
 Call callback(*args) in each turn in which fd is readable. asyncio: loop.add_reader.
 
-Raises OSError (EBADF) when fd is not open, ValueError when it is no descriptor, RuntimeError when a
-transport has it or the loop is closed.)"),
+Raises OSError (EBADF) when fd is not open, PermissionError for what epoll cannot wait for (a regular
+file), ValueError when it is no descriptor, RuntimeError when a transport has it or the loop is closed.)"),
     py::fast<&LoopBase::add_writer>("add_writer", R"(add_writer($self, fd, callback, /, *args)
 --
 
@@ -979,6 +987,8 @@ static PyGetSetDef getset[] = {
     py::get<&LoopBase::get_ev>(
         "ev", "The pyev.Loop underneath: any watcher on it runs beside any coroutine. Read-only."),
     py::getset<&LoopBase::get_debug, &LoopBase::set_debug>("_debug", "Whether debug mode is on."),
+    py::getset<&LoopBase::get_stopping, &LoopBase::set_stopping>(
+        "_stopping", "Whether stop() was called: the turn is the last."),
     // asyncio's __init__ makes lists of its own, which nothing would be in.
     py::getset<&LoopBase::get_ready, &LoopBase::ignore>(
         "_ready", "The handles that are to be called, as they are now."),

@@ -154,6 +154,8 @@ class LoopBase : private ev::Driver {
     py::Ref is_running();
     py::Ref get_debug();
     bool set_debug(PyObject* debug);
+    py::Ref get_stopping();
+    bool set_stopping(PyObject* stopping);
     py::Ref get_ready();
     py::Ref get_scheduled();
     bool ignore(PyObject*) { return true; }

@@ -34,7 +34,7 @@ bool Readers::set(int fd, int events, PyObject* handle, Ref& replaced, bool send
         if (!direction) return PyErr_NoMemory() != nullptr;
         entries_[fd].directions[index_of(events)] = direction;
         direction->readers = this;
-        direction->watch = {&direction->io, direction, dead, nullptr, other};
+        direction->watch = {&direction->io, direction, dead, nullptr, other, true};
         ev_io_init(&direction->io, ready, fd, events);
         direction->io.data = direction;
     }

@@ -149,15 +149,15 @@ int Descriptors::backend_fd() {
     return backend_.fd;
 }
 
-// epoll refuses itself and cycles or towers of epolls, and libev asserts that it does not: try
-// first. Only descriptors without a file type (epolls, eventfds, timerfds) come here.
+// What epoll has against it: EPERM, a file that is always ready; ELOOP or EINVAL, epoll itself and
+// cycles or towers of epolls.
 int Descriptors::try_epoll([[maybe_unused]] int fd) {
 #ifdef __linux__
     if (ev_backend(loop_) != EVBACKEND_EPOLL || backend_fd() < 0) return 0;
     epoll_event nothing = {};
     if (epoll_ctl(backend_.fd, EPOLL_CTL_ADD, fd, &nothing) == 0)
         epoll_ctl(backend_.fd, EPOLL_CTL_DEL, fd, &nothing);
-    else if (errno == ELOOP || errno == EINVAL)
+    else if (errno == EPERM || errno == ELOOP || errno == EINVAL)
         return errno;
 #endif
     return 0;
@@ -178,8 +178,9 @@ int Descriptors::verify(int fd, const struct stat& status, Identity& identity) {
 #ifdef O_PATH
     if (fcntl(fd, F_GETFL) & O_PATH) return EBADF;  // as read and write have it, and epoll
 #endif
+    // libev asserts that epoll does not refuse it. Epolls, like eventfds, have no type of file.
     if ((status.st_mode & S_IFMT) == 0)
-        if (int refused = try_epoll(fd)) return refused;
+        if (int refused = try_epoll(fd); refused && refused != EPERM) return refused;
     entry.device = status.st_dev;
     entry.inode = status.st_ino;
     entry.socket = S_ISSOCK(status.st_mode);
@@ -203,6 +204,8 @@ int Descriptors::start(Watch* watch, Known known) {
     Identity identity = Identity::kSame;
     if (look) {
         if (int refused = verify(io->fd, status, identity)) return refused;
+        const bool may_not = !S_ISSOCK(status.st_mode) && !S_ISFIFO(status.st_mode);
+        if (watch->waits && may_not && try_epoll(io->fd) == EPERM) return EPERM;
     } else if (known == Known::kMade) {
         identity = Identity::kOther;
         entries_[io->fd].made = entries_[io->fd].socket = true;

@@ -26,7 +26,8 @@ struct Watch {
     Watch* next;
     // The number is another file's by now; may be null. Events of that one follow.
     void (*other)(Watch*) = nullptr;
-    bool stale = false;  // that is so, and it was not told yet
+    bool waits = false;  // refused where epoll cannot wait: libev has such files always ready
+    bool stale = false;  // the number is another file's, and it was not told yet
 };
 
 class Descriptors {

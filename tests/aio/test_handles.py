@@ -62,6 +62,14 @@ def test_repr(aloop, make):
     assert ("nothing(1, 'x')" in repr(handle)) == aloop.get_debug()
 
 
+def test_repr_of_a_cancelled_one(aloop, make):
+    """asyncio's debug mode notes what it was just before."""
+    handle = make(aloop, nothing, 1, "x")
+    handle.cancel()
+    assert ("nothing(1, 'x')" in repr(handle)) == aloop.get_debug()
+    assert handle._args is None
+
+
 def test_context(aloop, make, spin):
     handle = make(aloop, nothing)
     if sys.version_info >= (3, 12):

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from unittest import mock
 
 import pytest
 
@@ -472,3 +473,27 @@ def test_a_turn_of_asyncios_own_is_refused(ours):
         ours._run_once()
     with pytest.raises(AttributeError, match=r"polls by itself.* another select\(\)"):
         ours._selector.select = print
+    with (
+        pytest.raises(AttributeError, match=r"polls by itself"),
+        mock.patch.object(ours._selector, "select"),
+    ):
+        pytest.fail("was replaced")
+
+
+def test_a_call_by_asyncios_own_hook(aloop):
+    """Some libraries make their calls by it."""
+    seen = []
+    handle = aloop._call_soon(seen.append, (1,), None)
+    aloop._call_soon(aloop.stop, (), None)
+    aloop.run_forever()
+    assert seen == [1]
+    assert isinstance(handle, asyncio.Handle)
+
+
+def test_a_stop_that_is_taken_back(aloop):
+    """A server that was stopped before its loop runs once more."""
+    aloop.stop()
+    assert aloop._stopping is True
+    aloop._stopping = False
+    assert aloop.run_until_complete(asyncio.sleep(0, "done")) == "done"
+    assert aloop._stopping is False

@@ -5,6 +5,8 @@ import contextlib
 import errno
 import os
 import socket
+import tty
+from pathlib import Path
 
 import pytest
 
@@ -463,19 +465,47 @@ def test_one_of_two_of_a_file_is_closed(ours, pair, errors, spin):
     assert errors == []
 
 
-def test_regular_file(aloop, tmp_path, spin):
-    """epoll refuses files, and libev then takes them for ready; both are asyncio's answers."""
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+@pytest.mark.parametrize("kind", ["file", "directory", "null"])
+def test_what_epoll_cannot_wait_for(aloop, tmp_path, kind, direction):
+    """Programs take that for the end of their input, or read it otherwise."""
+    path = {"file": tmp_path / "file", "directory": tmp_path, "null": Path(os.devnull)}[kind]
+    if kind == "file":
+        path.write_bytes(b"x")
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        for _ in range(2):
+            with pytest.raises(PermissionError):
+                getattr(aloop, f"add_{direction}")(fd, print)
+        assert getattr(aloop, f"remove_{direction}")(fd) is False
+    finally:
+        os.close(fd)
+
+
+def test_terminal(aloop):
+    parent, child = os.openpty()
+    tty.setraw(child)
+    aloop.add_reader(child, aloop.stop)
+    aloop.add_writer(child, print)
+    assert aloop.remove_writer(child)
+    os.write(parent, b"x")
+    aloop.run_forever()
+    assert os.read(child, 2) == b"x"
+    assert aloop.remove_reader(child)
+    os.close(parent)
+    os.close(child)
+
+
+@pytest.mark.parametrize("flags", [pyev.EVBACKEND_SELECT, pyev.EVBACKEND_POLL])
+def test_other_backends_have_files_ready(flags, tmp_path, spin):
     path = tmp_path / "file"
     path.write_bytes(b"x")
     seen = []
-    with path.open("rb") as file:
-        try:
-            aloop.add_reader(file, seen.append, 1)
-        except PermissionError:
-            return
+    with contextlib.closing(pyev.EventLoop(flags)) as loop, path.open("rb") as file:
+        loop.add_reader(file, seen.append, 1)
         while not seen:
-            spin(aloop)
-        assert aloop.remove_reader(file)
+            spin(loop)
+        assert loop.remove_reader(file)
 
 
 ORDER = [3, 1, 4, 0, 5, 2]

@@ -617,3 +617,20 @@ def test_a_signal_handler_and_a_watcher_of_one_signal(ours):
         ours.run_forever()
         assert sorted(seen) == ["handler"] * handled + ["watcher"] * started
     ours.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_what_is_reported_may_have_no_repr(ours, errors):
+    class Nameless:
+        def __call__(self, watcher, revents):
+            ours.call_soon(ours.stop)
+            raise ValueError
+
+        def __repr__(self):
+            raise RuntimeError
+
+    timer = ours.ev.timer(0.0, 0.0, Nameless())
+    timer.start()
+    ours.run_forever()
+    (context,) = errors
+    assert isinstance(context["exception"], ValueError)
+    assert "Nameless object at" in context["message"]
