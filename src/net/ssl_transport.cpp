@@ -183,18 +183,16 @@ Ref SslTransport::data_received(PyObject* data) {
 
 Ref SslTransport::eof_received() {
     ended_ = true;
-    if (stage_ == Stage::kHandshake) {
-        PyErr_SetNone(PyExc_ConnectionResetError);
-        return handshake_failed() ? Ref::none() : Ref();
-    }
-    // Once all is said, nobody's pausing keeps the end from being seen.
-    bool wanted = !paused_ || stage_ == Stage::kShutdown;
-    if (wanted && connected() && !end()) return {};
+    if (receiving_) return ends_ = true, Ref::borrow(Py_True);
+    const bool shaking = stage_ == Stage::kHandshake;
+    if (!note_end()) return {};
+    if (shaking) return Ref::none();
     // What is still to be read or sent keeps the transport below open.
     return Ref::borrow(connected() && (paused_ || !queue_.empty()) ? Py_True : Py_None);
 }
 
 Ref SslTransport::connection_lost(PyObject* error) {
+    if (receiving_) return lost_ = Ref::borrow(error), Ref::none();
     bool shaking = stage_ == Stage::kHandshake;
     stage_ = Stage::kUnwrapped;
     queue_.clear();
@@ -260,16 +258,40 @@ bool SslTransport::flush(Runnable* runnable) {
 
 // Reading.
 
+// What the transport below brings. One that hands over at once what it is given may call while we
+// write to it, in the middle of this: then it is for the call that is under way.
 bool SslTransport::receive(const char* data, size_t size) {
     Ref self = Ref::borrow(object());  // the protocol may let go of it
+    if (receiving_) return comes_ = true, keep(data, size);
+    receiving_ = true;
+    bool done;
+    do {
+        comes_ = false;
+        done = pass_on(data, size);
+        data = nullptr, size = 0;
+    } while (done && comes_ && connected());
+    receiving_ = false;
+    if (std::exchange(ends_, false) && done && connected()) done = note_end();
+    if (!lost_) return done;
+    py::ErrorGuard guard;
+    Ref lost = std::move(lost_);
+    return connection_lost(lost.get()) && done;
+}
+
+// Behind what is kept already. All or nothing.
+bool SslTransport::keep(const char* data, size_t size) {
+    Ref more = Ref::steal(PyBytes_FromStringAndSize(data, static_cast<Py_ssize_t>(size)));
+    if (!more) return false;
+    if (!kept_) return kept_ = std::move(more), true;
+    PyObject* joined = kept_.new_ref();
+    PyBytes_Concat(&joined, more.get());
+    if (joined) kept_ = Ref::steal(joined);
+    return joined;
+}
+
+bool SslTransport::pass_on(const char* data, size_t size) {
+    if (kept_ && size && !keep(data, size)) return false;
     Ref all = std::move(kept_);
-    if (all && size) {
-        Ref more = Ref::steal(PyBytes_FromStringAndSize(data, static_cast<Py_ssize_t>(size)));
-        PyObject* joined = more ? all.release() : nullptr;
-        if (joined) PyBytes_Concat(&joined, more.get());
-        all = Ref::steal(joined);
-        if (!all) return false;
-    }
     if (all) {
         data = PyBytes_AS_STRING(all.get());
         size = static_cast<size_t>(PyBytes_GET_SIZE(all.get()));
@@ -282,9 +304,12 @@ bool SslTransport::receive(const char* data, size_t size) {
     const bool resumes = !done && py::ends_program();
     py::ErrorGuard guard;
     if (left) {
-        kept_ = Ref::steal(
-            PyBytes_FromStringAndSize(data + size - left, static_cast<Py_ssize_t>(left)));
-        done = done && kept_;
+        Ref came = std::move(kept_);
+        bool kept = keep(data + size - left, left);
+        if (came && kept)
+            kept = keep(PyBytes_AS_STRING(came.get()),
+                        static_cast<size_t>(PyBytes_GET_SIZE(came.get())));
+        done = done && kept;
     }
     // A KeyboardInterrupt leaves the connection as it is: the rest comes when the loop runs again.
     if (resumes && connected() && !resuming_) resuming_ = loop()->push(this, kResume);
@@ -670,6 +695,16 @@ Ref SslTransport::write_eof() {
 Ref SslTransport::is_closing() {
     if (closing_ || !lower_) return Ref::borrow(closing_ ? Py_True : Py_False);
     return stream_ ? stream_->is_closing() : py::call_method(lower_.get(), name(Name::is_closing));
+}
+
+bool SslTransport::note_end() {
+    if (stage_ == Stage::kHandshake) {
+        PyErr_SetNone(PyExc_ConnectionResetError);
+        return handshake_failed();
+    }
+    // Once all is said, nobody's pausing keeps the end from being seen.
+    bool wanted = !paused_ || stage_ == Stage::kShutdown;
+    return !wanted || !connected() || end();
 }
 
 // No more comes from below. asyncio takes this for the peer's end, though TLS has a word for that.

@@ -76,6 +76,7 @@ class SslTransport : public aio::Runnable, public Sink {
         f(timer_);
         f(reason_);
         f(kept_);
+        f(lost_);
         if (engine_) engine_->each_ref(f);
     }
 
@@ -149,6 +150,8 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool wake(Name method, PyObject* value);
 
     [[nodiscard]] bool receive(const char* data, size_t size);
+    [[nodiscard]] bool keep(const char* data, size_t size);
+    [[nodiscard]] bool pass_on(const char* data, size_t size);
     [[nodiscard]] bool advance();
     [[nodiscard]] bool handshake();
     [[nodiscard]] bool handshake_failed();
@@ -163,6 +166,7 @@ class SslTransport : public aio::Runnable, public Sink {
     [[nodiscard]] bool deliver_into_protocol(Result& result);
     [[nodiscard]] bool resume();
     [[nodiscard]] bool read_on();
+    [[nodiscard]] bool note_end();
     [[nodiscard]] bool end();
     [[nodiscard]] bool tell_end();
     [[nodiscard]] bool flush_above();
@@ -195,6 +199,7 @@ class SslTransport : public aio::Runnable, public Sink {
     py::Ref handshake_timeout_, shutdown_timeout_, timer_;
     py::Ref reason_;  // for connection_lost()
     py::Ref kept_;    // bytes: records that came while nobody wanted them
+    py::Ref lost_;    // connection_lost()'s error, or None, that came during receive()
     WriteQueue queue_;
     Limits writing_, reading_;
     size_t discarded_ = 0;  // bytes, since close()
@@ -213,6 +218,9 @@ class SslTransport : public aio::Runnable, public Sink {
     bool notified_ = false;   // the peer has said that no more comes
     bool accepted_ = false;   // by a server: nobody waits for the handshake
     bool resuming_ = false;   // in the ready ring for kResume
+    bool receiving_ = false;  // in receive(); meanwhile
+    bool comes_ = false;      // more came, in kept_
+    bool ends_ = false;       // and the end
 };
 
 }  // namespace pyev::net

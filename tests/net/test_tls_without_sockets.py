@@ -14,6 +14,7 @@ class Wire(asyncio.Transport):
     """What is written to it lies there until the test lets it arrive at the other end."""
 
     _start_tls_compatible = True
+    most = 1 << 16  # in one call
 
     def __init__(self, loop):
         super().__init__()
@@ -58,8 +59,8 @@ class Wire(asyncio.Transport):
     def arrive(self, size):
         """So much of what the other end has written comes in."""
         data, self.other.written = self.other.written[:size], self.other.written[size:]
-        for start in range(0, len(data), 1 << 16):
-            piece = data[start : start + (1 << 16)]
+        for start in range(0, len(data), self.most):
+            piece = data[start : start + self.most]
             if isinstance(self.protocol, asyncio.BufferedProtocol):  # asyncio's own is one
                 while piece:
                     buffer = self.protocol.get_buffer(len(piece))
@@ -74,9 +75,9 @@ class Wire(asyncio.Transport):
 class Conversation:
     """Both ends, and what moves between them in pieces of `size` bytes."""
 
-    def __init__(self, net, version, server=None, client=None):
+    def __init__(self, net, version, server=None, client=None, wire=Wire):
         self.net, self.version = net, version
-        self.wires = [Wire(net.loop), Wire(net.loop)]
+        self.wires = [wire(net.loop), wire(net.loop)]
         self.wires[0].other, self.wires[1].other = reversed(self.wires)
         self.protocols = [server or Recorder(), client or Recorder()]
 
@@ -259,3 +260,71 @@ async def test_an_end_that_is_told_twice(net: Net, version):
         wire.protocol.connection_lost(None)
     for protocol in (server, client):
         assert str(await protocol.lost()) == "once"
+
+
+PIECE = 70_000
+
+
+class Direct(Wire):
+    """What is written is at the other end at once, and the end too, as in a pipe of objects."""
+
+    direct = False
+    most = 1 << 18  # all of a write
+
+    def write(self, data):
+        super().write(data)
+        if self.direct and self.other.reading:
+            self.other.arrive(1 << 30)
+
+    def close(self):
+        if not self.direct:
+            return super().close()
+        if not self.closed:
+            self.closed = True
+            self.other.protocol.eof_received()
+            self.protocol.connection_lost(None)
+
+
+class Player(Recorder):
+    """Answers each large piece that has come with the next of its own, and closes after the last."""
+
+    def __init__(self, left):
+        super().__init__()
+        self.left = left
+        self.sent = bytearray()
+        self.answered = 0
+
+    def play(self):
+        self.left -= 1
+        piece = some_bytes(PIECE, self.left)
+        self.sent += piece
+        self.transport.write(piece)
+        if not self.left:
+            self.transport.close()
+
+    def data_received(self, data):
+        super().data_received(data)
+        while self.left and len(self.data) >= PIECE * (self.answered + 1):
+            self.answered += 1
+            self.play()
+
+
+async def test_what_comes_while_it_writes(net: Net, version):
+    server, client = Player(12), Player(20)
+    conversation = Conversation(net, version, server, client, wire=Direct)
+    await conversation.start()
+    for _ in range(3):  # more than is read at once
+        client.play()
+    await net.turn(2)
+    for wire in conversation.wires:
+        wire.direct = True
+    conversation.wires[0].arrive(1 << 30)
+    await server.lost()
+    await client.lost()
+    assert [server.reason, client.reason] == [None, None]
+    assert client.data == server.sent
+    assert len(server.sent) == 12 * PIECE
+    # What is under way when it closes, it does not hear.
+    assert server.data == client.sent[: len(server.data)]
+    assert len(server.data) >= 12 * PIECE
+    assert "eof" in server.calls and "eof" in client.calls
