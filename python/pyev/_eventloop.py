@@ -473,7 +473,7 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         context: contextvars.Context | None = None,
     ) -> None:
         timeouts = _tls_timeouts(ssl_handshake_timeout, ssl_shutdown_timeout)
-        if not _is_plain(sock, "accept"):
+        if not _is_plain(sock, "accept") or not self._are_ours(_ACCEPTING):
             super()._start_serving(
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **_given(context)
             )
@@ -610,14 +610,18 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         return await super().create_connection(protocol_factory, host, port, **options)
 
     def _connects_as_ever(self) -> bool:
-        """Whether nobody has put something of his own where asyncio's way would pass."""
-        own = type(self)
         return (
-            (own is EventLoop or all(getattr(own, name) is used for name, used in _CONNECTING))
-            and self.__dict__.keys().isdisjoint(_CONNECTING_NAMES)
+            self._are_ours(_CONNECTING)
             and socket.socket is _socket
             and vars(base_events)["socket"] is socket
         )
+
+    def _are_ours(self, hooks: dict[str, Any]) -> bool:
+        """Whether nobody has put something of his own where asyncio's way would pass."""
+        own = type(self)
+        return (
+            own is EventLoop or all(getattr(own, name) is used for name, used in hooks.items())
+        ) and self.__dict__.keys().isdisjoint(hooks)
 
     async def _connected(self, sock: socket.socket, address: Any) -> None:
         """Wait for a socket that is connecting."""
@@ -851,9 +855,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
 # The loops whose handlers are in use, by signal.
 _signal_loops: weakref.WeakValueDictionary[int, EventLoop] = weakref.WeakValueDictionary()
 
-# What create_connection() calls on the way to a numeric address.
-_CONNECTING_NAMES = frozenset(
-    {
+# What asyncio's own create_connection() calls on the way to a numeric address, and what for a
+# connection that comes in.
+_CONNECTING = {
+    name: getattr(EventLoop, name)
+    for name in (
         "_connect_sock",
         "_create_connection_transport",
         "_ensure_resolved",
@@ -862,9 +868,17 @@ _CONNECTING_NAMES = frozenset(
         "create_future",
         "getaddrinfo",
         "sock_connect",
-    }
-)
-_CONNECTING = [(name, getattr(EventLoop, name)) for name in sorted(_CONNECTING_NAMES)]
+    )
+}
+_ACCEPTING = {
+    name: getattr(EventLoop, name)
+    for name in (
+        "_accept_connection",
+        "_accept_connection2",
+        "_make_socket_transport",
+        "_make_ssl_transport",
+    )
+}
 # The module may have another by now, and what a test puts there need not be a class.
 _socket = socket.socket
 

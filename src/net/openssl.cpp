@@ -57,9 +57,9 @@ static bool load(PyObject* module, OpenSsl& found) {
 // A connection made by `ssl` has to be found inside of its object. -1: an exception is set.
 static int fits(PyObject* ssl, const OpenSsl& found) {
     Ref protocol = Ref::steal(PyObject_GetAttrString(ssl, "PROTOCOL_TLS_SERVER")), context, object;
-    Ref bio = Ref::steal(PyObject_CallMethod(ssl, "MemoryBIO", nullptr)), inside;
-    if (protocol && bio)
-        context = Ref::steal(PyObject_CallMethod(ssl, "SSLContext", "O", protocol.get()));
+    Ref bio, inside;
+    if (protocol) bio = Ref::steal(PyObject_CallMethod(ssl, "MemoryBIO", nullptr));
+    if (bio) context = Ref::steal(PyObject_CallMethod(ssl, "SSLContext", "O", protocol.get()));
     if (context)
         object = Ref::steal(
             PyObject_CallMethod(context.get(), "wrap_bio", "OOO", bio.get(), bio.get(), Py_True));
@@ -70,8 +70,8 @@ static int fits(PyObject* ssl, const OpenSsl& found) {
 
 static Ref look(PyObject* ssl, OpenSsl& found) {
     Ref module = Ref::steal(PyImport_ImportModule("_ssl"));
-    Ref version = Ref::steal(PyObject_GetAttrString(ssl, "OPENSSL_VERSION"));
-    const char* name = module && version ? PyUnicode_AsUTF8(version.get()) : nullptr;
+    Ref version = module ? Ref::steal(PyObject_GetAttrString(ssl, "OPENSSL_VERSION")) : Ref();
+    const char* name = version ? PyUnicode_AsUTF8(version.get()) : nullptr;
     if (!name) return {};
     if (std::strncmp(name, "OpenSSL ", 8) != 0)
         return Ref::steal(PyUnicode_FromFormat("Python's ssl uses %s", name));

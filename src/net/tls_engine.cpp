@@ -34,8 +34,9 @@ bool TlsNames::find() {
 bool TlsNames::look() {
     Ref ssl = Ref::steal(PyImport_ImportModule("ssl"));
     if (!ssl) return false;
+    // None is looked up any more once one is missing: that would clear the exception.
     auto get = [&](const char* name) {
-        return Ref::steal(PyObject_GetAttrString(ssl.get(), name));
+        return PyErr_Occurred() ? Ref() : Ref::steal(PyObject_GetAttrString(ssl.get(), name));
     };
     Ref want_read = get("SSLWantReadError"), syscall = get("SSLSyscallError");
     memory_bio = get("MemoryBIO");
@@ -45,22 +46,23 @@ bool TlsNames::look() {
     if (!want_read || !syscall || !memory_bio || !plain_object || !ended || !certificate_error)
         return false;
     again = Ref::steal(PyTuple_Pack(2, want_read.get(), syscall.get()));
-    wrap_names = Ref::steal(Py_BuildValue("(ss)", "server_side", "server_hostname"));
+    if (again) wrap_names = Ref::steal(Py_BuildValue("(ss)", "server_side", "server_hostname"));
+    if (!wrap_names) return false;
     const char* chosen = std::getenv("PYEV_TLS");
     Ref why = chosen && std::strcmp(chosen, "stdlib") == 0
                   ? Ref::steal(PyUnicode_FromString("PYEV_TLS=stdlib"))
                   : OpenSsl::find(ssl.get());
-    if (!again || !wrap_names || !why) return false;
     why_not = why;
-    return true;
+    return static_cast<bool>(why);
 }
 
 TlsEngine* TlsEngine::make(State& state, PyObject* context, bool server_side,
                            PyObject* server_hostname, Ref& object) {
     TlsNames& tls = state.tls;
     if (!tls.prepare()) return nullptr;
-    Ref incoming = py::call(tls.memory_bio.get()), outgoing = py::call(tls.memory_bio.get());
-    if (!incoming || !outgoing) return nullptr;
+    Ref incoming = py::call(tls.memory_bio.get()), outgoing;
+    if (incoming) outgoing = py::call(tls.memory_bio.get());
+    if (!outgoing) return nullptr;
     PyObject* values[] = {context, incoming.get(), outgoing.get(), server_side ? Py_True : Py_False,
                           server_hostname};
     object = Ref::steal(

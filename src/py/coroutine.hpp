@@ -5,7 +5,7 @@
 //   PySendResult step(PyObject* value, PyObject** result)   as tp_as_async's am_send
 //   bool fresh() const                                      it has not been started
 //   Ref throw_in(Args), Ref close()
-//   Ref get_name()                                          for __name__ and __qualname__
+//   Ref get_name()                                          for __qualname__
 //   Stop* stop()                                            null: an exception is set
 //
 // and takes its slots, its methods and its attributes from here.
@@ -155,6 +155,13 @@ struct CoroutineOf {
         {0, nullptr},
     };
 
+    static PyObject* last_name(PyObject* self, void*) {
+        Ref name = value_of<T>(self)->get_name();
+        Py_ssize_t size = name ? PyUnicode_GET_LENGTH(name.get()) : 0;
+        Py_ssize_t dot = name ? PyUnicode_FindChar(name.get(), '.', 0, size, -1) : -2;
+        return dot < -1 ? nullptr : PyUnicode_Substring(name.get(), dot + 1, size);
+    }
+
     static inline PyMethodDef methods[] = {
         {"send", send, METH_O, "send($self, value, /)\n--\n\nAs a coroutine's."},
         fast<&T::throw_in>("throw", "throw($self, exception, /)\n--\n\nAs a coroutine's."),
@@ -163,8 +170,8 @@ struct CoroutineOf {
     };
 
     static inline PyGetSetDef getset[] = {
-        get<&T::get_name>("__name__", "The method's name."),
-        get<&T::get_name>("__qualname__", "The method's name."),
+        {"__name__", last_name, nullptr, "The method's name.", nullptr},
+        get<&T::get_name>("__qualname__", "The class's and the method's name."),
         {nullptr, nullptr, nullptr, nullptr, nullptr},
     };
 };

@@ -89,6 +89,8 @@ def test_is_a_coroutine(aloop, pair, operation):
     made = getattr(aloop, operation)(pair[0], *OPERATIONS[operation])
     assert asyncio.iscoroutine(made)
     assert isinstance(made, collections.abc.Coroutine)
+    assert made.__name__ == operation
+    assert made.__qualname__.endswith(f"EventLoop.{operation}")
     made.close()
     made.close()
     with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):

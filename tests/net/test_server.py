@@ -153,6 +153,20 @@ async def test_serves(serving, net):
     await server.wait_closed()
 
 
+@pytest.mark.parametrize("name", ["_make_socket_transport", "_accept_connection2"])
+@pytest.mark.parametrize("where", ["loop", "class"])
+async def test_hooks_of_ones_own_are_passed(serving, net, name, where):
+    """By each connection that comes in, as by those that are made."""
+    passed = net.hook(name, where)
+    service = serving()
+    server = await service.start()
+    for _ in range(2):
+        service.client()
+    await service.connections(2)
+    assert passed == [name] * 2
+    server.close()
+
+
 async def test_extra_info(serving):
     service = serving()
     await service.start()

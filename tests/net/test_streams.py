@@ -316,6 +316,7 @@ async def test_what_they_return_is_a_coroutine(net: Net, reader: Any, name: str)
     assert asyncio.iscoroutine(coroutine)
     assert inspect.isawaitable(coroutine)
     assert "StreamReader." in repr(coroutine)
+    assert coroutine.__qualname__ == f"StreamReader.{coroutine.__name__}"
     with pytest.raises(TypeError, match="can't send non-None value to a just-started coroutine"):
         coroutine.send(1)
     with pytest.raises(StopIteration) as stop:

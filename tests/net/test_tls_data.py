@@ -339,13 +339,37 @@ os._exit(0)
 """
 
 
+NO_MEMORY_AT_FIRST = """
+import asyncio
+import contextlib
+import ssl
+import _testcapi
+import pyev
+
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+with contextlib.closing(pyev.EventLoop()) as loop:
+    for number in range(200):
+        _testcapi.set_nomemory(number, number + 1)
+        try:
+            loop._ssl_transport(asyncio.Protocol(), context, None, True, None, 1, 1)
+            break
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+assert 10 < number < 199
+print("ok")
+"""
+
+
+@pytest.mark.parametrize("program", [NO_MEMORY, NO_MEMORY_AT_FIRST], ids=["read", "begin"])
 @pytest.mark.parametrize("engine", ["openssl", "stdlib"])
-def test_no_memory_to_read_with(engine):
-    """Data that cannot be kept ends the connection; it is not left out."""
+def test_no_memory(engine, program):
+    """Data that cannot be kept ends the connection, it is not left out; and it is a MemoryError."""
     pytest.importorskip("_testcapi")
     folders = [str(Path(__file__).parent), *sys.path]
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", NO_MEMORY],
+        [sys.executable, "-W", "ignore", "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYEV_TLS": engine},
         capture_output=True,
         text=True,

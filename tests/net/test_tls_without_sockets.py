@@ -286,7 +286,7 @@ class Direct(Wire):
 
 
 class Player(Recorder):
-    """Answers each large piece that has come with the next of its own, and closes after the last."""
+    """Answers each large piece that comes with the next of its own, and closes after the last."""
 
     def __init__(self, left):
         super().__init__()
