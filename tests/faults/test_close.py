@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -199,7 +200,7 @@ CALLS: dict[str, Callable[[pyev.EventLoop], Callable[[], object]]] = {
     "reset periodic": lambda loop: loop.ev.periodic(0.0, 1.0, kit.nothing).reset,
     "once": lambda loop: lambda: loop.ev.once(None, 0, 1.0, kit.nothing),
     "once io": lambda loop: lambda: loop.ev.once(0, EV_READ, 1.0, kit.nothing),
-    "reader": lambda loop: lambda: loop.add_reader(0, print),
+    "reader": lambda loop: functools.partial(loop.add_reader, kit.pair()[0], kit.nothing),
 }
 
 
