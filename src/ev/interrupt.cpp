@@ -136,6 +136,8 @@ bool Interrupt::drain(bool tell) {
 
 void Interrupt::readable(struct ev_loop* loop, ev_io* io, int revents) {
     auto* self = static_cast<Interrupt*>(io->data);
+    Prefetch& prefetch = static_cast<Loop*>(ev_userdata(loop))->prefetch();
+    if (prefetch.takes()) return prefetch.take(io, revents, nullptr);
     if (!(revents & EV_ERROR)) {
         if (self->drain(true)) return;
         // The program has closed the other end, whose number may be another's by now.

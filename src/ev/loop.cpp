@@ -102,11 +102,13 @@ void Loop::link(Watcher* watcher) {
     watcher->next_ = watchers_;
     if (watchers_) watchers_->previous_ = watcher;
     watchers_ = watcher;
+    ++linked_;
 }
 
 void Loop::unlink(Watcher* watcher) {
     (watcher->previous_ ? watcher->previous_->next_ : watchers_) = watcher->next_;
     if (watcher->next_) watcher->next_->previous_ = watcher->previous_;
+    --linked_;
 }
 
 bool Loop::keep(PyObject* once) {

@@ -17,6 +17,7 @@
 #include "ev/interrupt.hpp"
 #include "ev/pause.hpp"
 #include "ev/postponed.hpp"
+#include "ev/prefetch.hpp"
 #include "ev/rush.hpp"
 #include "ev/state.hpp"
 #include "ev/wakeup.hpp"
@@ -95,6 +96,7 @@ class Loop {
     State& state() const { return *state_; }
     Descriptors& descriptors() { return descriptors_; }
     Postponed& postponed() { return postponed_; }
+    Prefetch& prefetch() { return prefetch_; }
     bool rushes() const { return rush_.on(); }
     PyObject* object() { return py::object_of(this); }
     bool running() const { return runs_ > 0; }
@@ -355,6 +357,7 @@ class Loop {
     py::Atomic<ev_async*> sent_ = nullptr;
     Driver* driver_ = nullptr;
     Watcher* watchers_ = nullptr;
+    size_t linked_ = 0;  // how many these are
     Embed* embedders_ = nullptr;
     Loop* previous_ = nullptr;
     Loop* next_ = nullptr;
@@ -365,6 +368,7 @@ class Loop {
     Pause pause_;
     Rush rush_;
     Postponed postponed_;
+    Prefetch prefetch_;
     Wakeup wakeup_;
     ev_async wake_ = {};
     ev_fork rebuilt_ = {};

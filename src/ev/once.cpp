@@ -74,8 +74,11 @@ double Once::remaining() {
 
 void Once::dead(Watch* watch) { static_cast<Once*>(watch->owner)->fail(EBADF); }
 
-void Once::on_timeout(struct ev_loop*, ev_timer* ev, int) {
-    static_cast<Once*>(ev->data)->event(EV_TIMER);
+void Once::on_timeout(struct ev_loop*, ev_timer* ev, int revents) {
+    auto* once = static_cast<Once*>(ev->data);
+    Prefetch& prefetch = once->own_loop()->prefetch();
+    if (prefetch.takes()) return prefetch.take(ev, revents, once);
+    once->event(EV_TIMER);
 }
 
 // The first event ends it; what else has come is told with it.

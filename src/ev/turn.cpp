@@ -104,9 +104,12 @@ void Loop::invoke_pending() {
     settle();
     if (ev_pending_count(ev_)) {
         Ref callback = callback_;
-        if (!callback)
+        if (!callback) {
+            // Transports and handlers of a driver run Python code without asking, and it has a way
+            // of its own. An Embed runs another loop.
+            if (!driver_ && !each_turn_) prefetch_.run(ev_, linked_);
             ev_invoke_pending(ev_);
-        else if (!py::call(callback.get(), object()))
+        } else if (!py::call(callback.get(), object()))
             fail();
         if (callback && ev_pending_count(ev_))
             for (Watcher* watcher = watchers_; watcher; watcher = watcher->next())

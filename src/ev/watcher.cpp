@@ -164,6 +164,19 @@ void Watcher::deliver(int revents) {
     if (!result) loop->report(ContextCallback::callback_of(callback.get()));
 }
 
+void Watcher::prefetch_more() {
+    constexpr Py_ssize_t kSlots = 8, kSize = sizeof(PyObject*);
+    auto fetch = [](const char* memory) {
+        for (int offset : {0, 64, 128}) __builtin_prefetch(memory + offset);
+    };
+    auto* memory = reinterpret_cast<const char*>(object());
+    const Py_ssize_t size = Py_TYPE(object())->tp_basicsize, first = kind().size;
+    const Py_ssize_t past = std::min(size - kSize, first + (kSlots - 1) * kSize);
+    for (Py_ssize_t at = first; at <= past; at += kSize)
+        fetch(*reinterpret_cast<const char* const*>(memory + at));
+    fetch(reinterpret_cast<const char*>(data_.get()));
+}
+
 bool Watcher::begin_watch(Watch* watch) {
     int refused = owner()->descriptors().start(watch);
     return !refused || py::raise_errno(refused, object());

@@ -52,6 +52,7 @@ class Walk:
         self.loops: list[pyev.Loop] = []
         self.event_loops: dict[pyev.Loop, pyev.EventLoop] = {}  # what drives some of them
         self.watchers: list[pyev.Watcher] = []
+        self.crowd: list[pyev.Watcher] = []
         self.fds: list[int] = []
         self.children: list[int] = []
         self.depth = 0
@@ -99,6 +100,8 @@ class Walk:
             self.loops.append(event_loop.ev)
         else:
             self.loops.append(pyev.Loop(flags, debug=self.random.random() < 0.3))
+        if self.random.random() < 0.2:  # so many that their memory is fetched ahead
+            self.crowd += [self.loops[-1].cleanup(kit.nothing) for _ in range(1024)]
 
     def callback(self) -> Callable[..., object]:
         plan = self.random.randrange(10)
@@ -227,6 +230,11 @@ class Walk:
 
     def do_feed(self) -> None:
         self.watcher().feed(self.random.choice([1, 2, 3, pyev.EV_CUSTOM, pyev.EV_ERROR, 0, -1]))
+
+    def do_feed_many(self) -> None:
+        for watcher in self.watchers:
+            with contextlib.suppress(EXPECTED):
+                watcher.feed(pyev.EV_CUSTOM)
 
     def do_invoke(self) -> None:
         self.watcher().invoke(self.random.choice([1, pyev.EV_CUSTOM, pyev.EV_ERROR]))
@@ -433,6 +441,7 @@ class Walk:
     def end(self) -> None:
         self.depth = 4  # nothing more is done by what goes
         self.watchers.clear()
+        self.crowd.clear()
         for loop in self.loops:
             for _ in range(20):
                 try:
