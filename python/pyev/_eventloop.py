@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import functools
 import io
 import os
 import selectors
@@ -14,6 +15,7 @@ import socket
 import ssl
 import sys
 import threading
+import warnings
 import weakref
 from asyncio import (
     SelectorEventLoop,
@@ -28,7 +30,7 @@ from asyncio import (
     unix_events,
 )
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyev import _core
 
@@ -104,6 +106,18 @@ class _SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignor
             super().send_signal(signal)
 
 
+def _checking_timeouts(make: Any) -> Any:
+    """Have what makes a server refuse its timeouts before it has made a socket."""
+
+    @functools.wraps(make)
+    async def checked(self: Any, *args: Any, **options: Any) -> Any:
+        _tls_timeouts(options.get("ssl_handshake_timeout"), options.get("ssl_shutdown_timeout"))
+        return await make(self, *args, **options)
+
+    checked.__doc__ = getattr(asyncio.AbstractEventLoop, make.__name__).__doc__
+    return checked
+
+
 class EventLoop(_core.LoopBase, SelectorEventLoop):
     """An asyncio event loop on libev, open to every watcher through its `ev`.
 
@@ -127,6 +141,10 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
     # been cleared; the types are for checkers that would have to guess.
     __del__: Callable[["EventLoop"], None] = SelectorEventLoop.__del__
     __repr__: Callable[["EventLoop"], str] = SelectorEventLoop.__repr__
+
+    if not TYPE_CHECKING:  # for which they are asyncio's
+        create_server = _checking_timeouts(SelectorEventLoop.create_server)
+        create_unix_server = _checking_timeouts(SelectorEventLoop.create_unix_server)
 
     # asyncio's loop wakes itself through a pair of sockets, which libev's eventfd makes needless.
     def _make_self_pipe(self) -> None:
@@ -186,7 +204,15 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         if self.is_closed():
             return
         try:
-            for signum in list(self._signal_watchers):
+            if sys.is_finalizing() and self._signal_watchers:
+                warnings.warn(
+                    f"Closing the loop {self!r} on interpreter shutdown stage, "
+                    "skipping signal handlers removal",
+                    ResourceWarning,
+                    stacklevel=2,
+                    source=self,
+                )
+            for signum in () if sys.is_finalizing() else list(self._signal_watchers):
                 self.remove_signal_handler(signum)
         finally:  # only the main thread may remove them
             SelectorEventLoop.close(self)
@@ -846,6 +872,11 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         if self._signal_watchers.pop(sig, None) is None:
             return
         before = self._handlers_before.pop(sig, None)
+        # A Runner's cancels its task, and it takes that away again when the task is done.
+        if isinstance(before, functools.partial):
+            task = before.keywords.get("main_task")
+            if isinstance(task, asyncio.Future) and task.done():
+                before = signal.default_int_handler
         if before is not None and signal.getsignal(sig) is _feed:
             self._exchange_handler(sig, before)
         if not self._signal_watchers:

@@ -546,7 +546,20 @@ bool LoopBase::turn() {
         if (!(what ? run_transport(object.get(), what) : run_handle(std::move(object))))
             return false;
     }
-    return flush();
+    return flush() && !raise_put_aside();
+}
+
+void LoopBase::put_aside(PyObject* source) {
+    if (running_ && !put_aside_ && py::ends_program())
+        put_aside_ = Ref::steal(py::take_raised());
+    else
+        PyErr_WriteUnraisable(source);
+}
+
+bool LoopBase::raise_put_aside() {
+    if (!put_aside_) return false;
+    py::put_raised(put_aside_.release());
+    return true;
 }
 
 // Of two threads that begin at once, the later has put its number in the place of the other's.
@@ -580,7 +593,7 @@ Ref LoopBase::run() {
     leave_turns();
     if (done) return Ref::none();
     py::ErrorGuard guard;
-    if (!flush()) PyErr_WriteUnraisable(object());
+    if (!flush() || raise_put_aside()) PyErr_WriteUnraisable(object());
     return {};
 }
 

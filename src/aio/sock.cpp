@@ -152,7 +152,7 @@ void Operation::wake() {
     // Woken before, or cancelled, and its task has not run yet: it will watch again if it must.
     if (done && done.get() == Py_True) return unwatch();
     if (!done || !py::call(sockets().set_result.get(), future.get(), Py_None))
-        PyErr_WriteUnraisable(object());
+        loop()->put_aside(object());
 }
 
 void Operation::finish() {

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <limits>
 #include <mutex>
 
 #include "ev/signals.hpp"
@@ -24,12 +25,26 @@ static std::mutex mutex;
 [[maybe_unused]] static const int at_fork = py::hold_at_fork<mutex>();
 static Child* children = nullptr;
 
+// In the place of a pidfd that is not ours any more: no descriptor's number.
+static constexpr int kNoPidfd = std::numeric_limits<int>::max();
+
 static int open_pidfd([[maybe_unused]] int pid) {
 #ifdef SYS_pidfd_open
     return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
 #else
     errno = ENOSYS;
     return -1;
+#endif
+}
+
+static bool is_pidfd_of([[maybe_unused]] int fd, [[maybe_unused]] int pid) {
+#ifdef SYS_pidfd_open
+    constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, which older headers do not have
+    siginfo_t info = {};
+    return waitid(kPidfd, static_cast<id_t>(fd), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           (info.si_pid == 0 || info.si_pid == pid);
+#else
+    return true;
 #endif
 }
 
@@ -89,9 +104,18 @@ void Child::end() {
     owner()->close_fd(std::exchange(pidfd_, -1));
 }
 
-void Child::dead(Watch* watch) {
-    auto* self = static_cast<Child*>(watch->owner);
-    self->fail(EBADF);
+void Child::lost_pidfd(Watch* watch) { static_cast<Child*>(watch->owner)->watch_anew(); }
+
+// The program has closed the pidfd, and the number may be another file's by now. The process can
+// still be waited for.
+void Child::watch_anew() {
+    owner()->descriptors().stop(&watch_);
+    pidfd_ = open_pidfd(pid_);
+    if (pidfd_ < 0) pidfd_ = kNoPidfd;
+    ev_io_set(io(), pidfd_, over_ ? 0 : EV_READ);
+    if (pidfd_ != kNoPidfd && begin_watch(&watch_)) return;
+    PyErr_Clear();
+    fail(EBADF);
 }
 
 void Child::enlist() {
@@ -113,22 +137,25 @@ bool Child::concerns(Status status) const {
     return (pid_ == 0 || pid_ == status.pid) && (trace_ || !traced);
 }
 
-// Those with a pidfd look by themselves, in their own thread; the others are told, in theirs.
-void Child::hand_over(Child* collector, Status status) {
+// waitpid(), and everyone else whom the status concerns has it before anybody can ask again. Those
+// with a pidfd look by themselves, in their own thread; the others are told, in theirs.
+void Child::collect_for_all(Status& status, int options) {
     bool complete = true, elsewhere = false;
     {
         std::lock_guard lock(mutex);
+        status.pid = waitpid(pid_ ? pid_ : -1, &status.status, options);
+        if (status.pid <= 0) return;
         for (Child* child = children; child; child = child->next_child_) {
-            if (child == collector || !child->concerns(status)) continue;
+            if (child == this || !child->concerns(status)) continue;
             complete = child->handed_.push(status) && complete;
             if (child->pidfd_ >= 0) continue;
-            if (child->loop_.get() == collector->loop_.get())
+            if (child->loop_.get() == loop_.get())
                 ev_feed_event(child->owner()->ev(), &child->ev_, EV_SIGNAL);
             else
                 elsewhere = true;
         }
     }
-    if (!complete) PyErr_WriteUnraisable(collector->object());
+    if (!complete) PyErr_WriteUnraisable(object());
     if (elsewhere) feed_signal(SIGCHLD);
 }
 
@@ -153,10 +180,9 @@ bool Child::collect(Status& status) {
         if (take_handed(status)) return true;
         int traces = pid_ ? trace_ : any_traces();
         int options = WNOHANG | (traces ? WUNTRACED | WCONTINUED : 0);
-        status.pid = waitpid(pid_ ? pid_ : -1, &status.status, options);
+        collect_for_all(status, options);
         if (status.pid < 0 && errno == EINTR) continue;
         if (status.pid > 0) {
-            hand_over(this, status);
             if (concerns(status)) return true;
             continue;
         }
@@ -201,8 +227,13 @@ void Child::event(int revents) {
         }
         deliver(EV_CHILD);
     }
-    // Most SIGCHLDs concern others; a pidfd is never ready without cause, so this was fed.
-    if (!collected && owner() == loop && readiness == EV_READ) deliver(revents);
+    if (collected || owner() != loop || readiness != EV_READ)
+        return;  // most SIGCHLDs concern others
+    // A pidfd is never ready without cause: this was fed, or it is none.
+    if (!is_active() || is_pidfd_of(pidfd_, pid_))
+        deliver(revents);
+    else
+        watch_anew();
 }
 
 Ref Child::describe() {

@@ -29,7 +29,7 @@ class Child : public WatcherOf<Child, ChildEvent, nullptr, nullptr> {
     static constexpr const char* const* kLead = kLeadNames;
     static constexpr int kLeadSize = 2;
 
-    Child() : watch_{io(), this, dead, nullptr} {}
+    Child() : watch_{io(), this, lost_pidfd, nullptr, lost_pidfd} {}
 
     bool configure(PyObject* const* lead);
     bool begin();
@@ -51,8 +51,9 @@ class Child : public WatcherOf<Child, ChildEvent, nullptr, nullptr> {
         int status;
     };
 
-    static void dead(Watch* watch);
-    static void hand_over(Child* collector, Status status);
+    static void lost_pidfd(Watch* watch);
+    void watch_anew();
+    void collect_for_all(Status& status, int options);
     static bool any_traces();
 
     ev_io* io() { return reinterpret_cast<ev_io*>(&ev_); }

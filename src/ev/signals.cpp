@@ -19,7 +19,7 @@ struct Owner {
     int watchers;
     bool by_signalfd;
     unsigned long thread;  // that started the first watcher
-    bool was_blocked;      // there
+    bool was_blocked;      // there, before signalfd
     struct sigaction before;
     struct sigaction installed;  // in its place
 };
@@ -28,12 +28,6 @@ std::mutex mutex;
 [[maybe_unused]] const int at_fork = py::hold_at_fork<mutex>();
 Owner owners[NSIG];
 std::atomic<unsigned> fed = 0;
-
-bool is_blocked(int signum) {
-    sigset_t mask;
-    pthread_sigmask(SIG_BLOCK, nullptr, &mask);
-    return sigismember(&mask, signum) == 1;
-}
 
 // What libev's own handler does, and counted.
 void feed(int signum) {
@@ -103,10 +97,12 @@ static bool try_signal(Loop* loop, ev_signal* watcher) {
     std::lock_guard lock(mutex);
     int signum = watcher->signum;
     Owner& owner = owners[signum];
+    sigset_t mask;
     if (owner.watchers && owner.loop != loop->ev()) return false;
     if (!owner.watchers) {
         sigaction(signum, nullptr, &owner.before);
-        owner.was_blocked = is_blocked(signum);
+        pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+        owner.was_blocked = sigismember(&mask, signum) == 1;
         owner.thread = py::this_thread();
     }
     loop->descriptors().note_own_change();  // a signalfd
@@ -117,8 +113,11 @@ static bool try_signal(Loop* loop, ev_signal* watcher) {
         // With signalfd libev only blocks the signal, and only in this thread.
         owner.by_signalfd = owner.installed.sa_handler == owner.before.sa_handler;
         owner.installed.sa_handler = feed;
-        owner.installed.sa_flags = SA_RESTART;
+        owner.installed.sa_flags = SA_RESTART | SA_ONSTACK;
         sigaction(signum, &owner.installed, nullptr);
+        // Else it is the program's: libev 4.33 unblocks the signal where EVFLAG_NOSIGMASK is set,
+        // of all cases.
+        if (!owner.by_signalfd) pthread_sigmask(SIG_SETMASK, &mask, nullptr);
     }
     return true;
 }
@@ -148,10 +147,11 @@ void stop_signal(Loop* loop, ev_signal* watcher) {
         // A handler that was installed over libev's stays.
         bool ours = now.sa_handler == owner.installed.sa_handler;
         sigaction(signum, ours ? &owner.before : &now, nullptr);
-        // The mask of the thread that started it is out of reach of any other.
-        const bool blocked =
-            owner.thread == py::this_thread() ? owner.was_blocked : sigismember(&mask, signum) == 1;
-        pthread_sigmask(blocked ? SIG_BLOCK : SIG_UNBLOCK, &one, nullptr);
+        // What libev has blocked itself. The mask of the thread that started it is out of reach of
+        // any other.
+        if (owner.by_signalfd && !owner.was_blocked && owner.thread == py::this_thread())
+            sigdelset(&mask, signum);
+        pthread_sigmask(SIG_SETMASK, &mask, nullptr);
         owner.loop = nullptr;
     }
 }

@@ -129,7 +129,7 @@ bool SslTransport::start_timer(PyObject* seconds) {
 
 void SslTransport::stop_timer() {
     Ref timer = std::move(timer_);
-    if (timer && !py::call_method(timer.get(), name(Name::cancel))) PyErr_WriteUnraisable(object());
+    if (timer && !py::call_method(timer.get(), name(Name::cancel))) loop()->put_aside(object());
 }
 
 Ref SslTransport::time_out() {
@@ -830,7 +830,7 @@ bool SslTransport::fatal(const char* message) {
 // asyncio's own transport it had been when write() returned.
 void SslTransport::send_before_end() {
     py::ErrorGuard guard;
-    if (!send()) PyErr_WriteUnraisable(object());
+    if (!send()) loop()->put_aside(object());
 }
 
 bool SslTransport::callback_failed(const char* message) {

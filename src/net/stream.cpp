@@ -130,7 +130,7 @@ bool Stream::data_failed() {
 bool Stream::callback_failed(const char* message) {
     {
         py::ErrorGuard guard;
-        if (!flush()) PyErr_WriteUnraisable(object());
+        if (!flush()) loop()->put_aside(object());
     }
     return fatal(message);
 }
@@ -519,8 +519,7 @@ Ref Stream::reset_empty_waiter() {
 
 void Stream::end_empty_waiter(Name method, PyObject* value) {
     if (!empty_waiter_) return;
-    if (!State::of(*loop()).settle(empty_waiter_.get(), method, value))
-        PyErr_WriteUnraisable(object());
+    if (!State::of(*loop()).settle(empty_waiter_.get(), method, value)) loop()->put_aside(object());
 }
 
 Ref Stream::repr() { return describe(queue_.size()); }

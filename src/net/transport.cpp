@@ -208,7 +208,7 @@ void Transport::change_watch(int events) {
         using Known = ev::Descriptors::Known;
         bool made = std::exchange(made_, false) && !socket_;
         if (int refused = descriptors.start(&watch_, made ? Known::kMade : Known::kNothing)) {
-            if (!fatal(refused, kind().fatal)) PyErr_WriteUnraisable(object());
+            if (!fatal(refused, kind().fatal)) loop()->put_aside(object());
             return;
         }
         loop()->poll_anew();
@@ -252,7 +252,7 @@ void Transport::on_dead(ev::Watch* watch) {
     self->watch(0);
     if (self->socket_ && self->kind().socket) {
         Ref detached = py::call_method(self->socket_.get(), self->name(Name::detach));
-        if (!detached) PyErr_WriteUnraisable(self->object());
+        if (!detached) self->loop()->put_aside(self->object());
     }
     self->loop()->transports().remove(self->fd_, self->object());
     self->fd_ = -1;
@@ -348,7 +348,7 @@ void Transport::close_descriptor() {
     }
     if (socket_) {
         Ref closed = Ref::steal(PyObject_CallMethod(socket_.get(), "close", nullptr));
-        if (!closed) PyErr_WriteUnraisable(object());
+        if (!closed) loop_ ? loop()->put_aside(object()) : PyErr_WriteUnraisable(object());
     } else if (loop_ && !loop()->closed()) {
         loop()->loop()->close_fd(fd);
     } else {
@@ -360,7 +360,7 @@ void Transport::leave_server() {
     Ref server = std::move(server_);
     if (!server) return;
     Ref left = Ref::steal(py::tell_server(server.get(), name(Name::_detach), object()));
-    if (!left) PyErr_WriteUnraisable(object());
+    if (!left) loop()->put_aside(object());
 }
 
 void Transport::stop_for_clear() {
@@ -400,7 +400,7 @@ void Transport::note(const char* what) {
     if (!debug()) return;
     Ref text = Ref::steal(PyUnicode_FromString(what));
     if (!text || !py::call_method(loop_.get(), name(Name::_transport_note), object(), text.get()))
-        PyErr_WriteUnraisable(object());
+        loop()->put_aside(object());
 }
 
 }  // namespace pyev::net

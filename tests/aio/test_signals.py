@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import threading
 
@@ -824,3 +828,112 @@ def test_a_watcher_is_started_while_its_signal_is_taken_over_in_the_child(script
         os._exit(7 if watcher.active else 1)
     """
     assert script(program, kind) == "7\n"
+
+
+class Interrupting:
+    """Ctrl-C, in the middle of what ends a connection."""
+
+    def __init__(self, fd):
+        self.fd = fd
+
+    def fileno(self):
+        return self.fd
+
+    def close(self):
+        os.close(self.fd)
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("where", ["socket", "pipe", "server", "log"])
+def test_an_interrupt_while_a_connection_ends(ours, where, monkeypatch):
+    """It leaves the run, as from asyncio's own transports, which leave some of it open then."""
+
+    class Socket(socket.socket):
+        def close(self):
+            super().close()
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupt(record):
+        if "EOF" in record.getMessage():
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    async def end():
+        if where == "pipe":
+            reader, writer = os.pipe()
+            os.close(writer)
+            await ours.connect_read_pipe(asyncio.Protocol, Interrupting(reader))
+        elif where == "socket":
+            a, b = socket.socketpair()
+            a.setblocking(False)
+            sock = Socket(fileno=a.detach())
+            transport, _ = await ours.create_connection(asyncio.Protocol, sock=sock)
+            b.close()
+            transport.close()
+        else:
+            server = await ours.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            servers.append(server)
+            if where == "log":
+                ours.set_debug(True)
+                monkeypatch.setattr(asyncio.log.logger, "filters", [interrupt])
+            else:
+                detach = server._detach
+
+                def detached(*transport):
+                    detach(*transport)
+                    signal.raise_signal(signal.SIGINT)
+
+                server._detach = detached
+            socket.create_connection(server.sockets[0].getsockname()).close()
+        await asyncio.sleep(10)
+
+    servers = []
+    level = asyncio.log.logger.level
+    asyncio.log.logger.setLevel(logging.DEBUG)
+    task = ours.create_task(end())
+    with pytest.raises(KeyboardInterrupt):
+        ours.run_until_complete(task)
+    asyncio.log.logger.setLevel(level)
+    task.cancel()
+    for server in servers:
+        server.close()
+    with pytest.raises(asyncio.CancelledError):
+        ours.run_until_complete(task)
+
+
+def test_the_handler_of_a_runner_ends_with_it(factory):
+    async def main():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, pytest.fail)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_the_signal_mask_is_the_programs(factory, blocked):
+    one = {signal.SIGUSR1}
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK if blocked else signal.SIG_BLOCK, one)
+    with contextlib.closing(factory()) as loop:
+        loop.add_signal_handler(signal.SIGUSR1, pytest.fail)
+        assert (signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, ())) is not blocked
+        signal.pthread_sigmask(signal.SIG_BLOCK if blocked else signal.SIG_UNBLOCK, one)
+    after = signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert (signal.SIGUSR1 in after) is blocked
+
+
+@pytest.mark.parametrize("module", ["pyev", "asyncio"])
+def test_a_handler_left_at_the_end_of_the_interpreter(module):
+    program = f"""
+import signal, {module}
+loop = {module}.new_event_loop()
+loop.add_signal_handler(signal.SIGTERM, print)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert "on interpreter shutdown stage, skipping signal handlers removal" in done.stderr

@@ -519,3 +519,41 @@ def test_the_loop_is_closed_while_one_runs(ours):
     ours.run_until_complete(asyncio.sleep(0))
     ours.close()
     popen.wait()
+
+
+def pidfds():
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if "pidfd" in os.readlink(f"/proc/self/fd/{name}"):
+                yield int(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pidfds are Linux's")
+@pytest.mark.parametrize("by", ["nothing", "what is ready", "another's pidfd"])
+def test_a_pidfd_that_the_program_closes(ours, pair, by):
+    """Its number may be another file's then."""
+
+    async def main():
+        process = await shell("read x; exit 7", stdin=PIPE)
+        other = await shell("read x; exit 8", stdin=PIPE)
+        first, second = sorted(pidfds())
+        if by == "nothing":
+            os.close(first)
+        elif by == "what is ready":
+            pair[1].send(b"x")
+            os.dup2(pair[0].fileno(), first)
+        else:
+            os.dup2(second, first)
+        ours.ev.reset()  # who has it now is looked at
+        other.stdin.close()
+        assert await other.wait() == 8
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        assert process.returncode is None
+        process.stdin.close()
+        assert await process.wait() == 7
+        if by != "nothing":
+            os.fstat(first)  # it is not ours to close
+            os.close(first)
+
+    ours.run_until_complete(asyncio.wait_for(main(), 20))

@@ -375,3 +375,31 @@ def test_started_in_a_loop_of_another_thread(loop, calls):
     pyev.feed_signal(signal.SIGUSR1)
     thread.join()
     assert calls.revents == [pyev.EV_SIGNAL]
+
+
+MASKS = {"none": 0, "nosigmask": pyev.EVFLAG_NOSIGMASK, "signalfd": pyev.EVFLAG_SIGNALFD}
+
+
+@pytest.mark.parametrize("flag", MASKS)
+@pytest.mark.parametrize("blocked", [False, True])
+def test_the_signal_mask_is_the_programs(calls, flag, blocked):
+    def change(blocks):
+        return signal.pthread_sigmask(
+            signal.SIG_BLOCK if blocks else signal.SIG_UNBLOCK, {signal.SIGUSR1}
+        )
+
+    before = change(blocked)
+    with pyev.Loop(MASKS[flag]) as loop:
+        watcher = loop.signal(signal.SIGUSR1, calls)
+        watcher.start()
+        started = change(blocked)
+        watcher.stop()
+        stopped = change(blocked)
+        watcher.start()
+        change(not blocked)  # meanwhile
+        watcher.stop()
+        changed = signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert (signal.SIGUSR1 in started) is (blocked or flag == "signalfd")
+    assert (signal.SIGUSR1 in stopped) is blocked
+    # Who blocked it is not to be known where signalfd does.
+    assert (signal.SIGUSR1 in changed) is (not blocked and flag != "signalfd")

@@ -295,6 +295,18 @@ async def test_timeouts_that_are_none(tls, net, option, value):
     assert await peer.read(9) == b"as before"
 
 
+@pytest.mark.asyncio_fails("asks when somebody connects")
+@pytest.mark.parametrize("option", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
+@pytest.mark.parametrize("kind", ["server", "unix_server"])
+async def test_timeouts_that_are_none_of_a_server(tls, net, tmp_path, option, kind):
+    """Nothing is bound by then."""
+    address = ("127.0.0.1", 0) if kind == "server" else (tmp_path / "socket",)
+    create = getattr(net.loop, f"create_{kind}")
+    with pytest.raises(ValueError, match=f"{option} should be a positive number, got 0"):
+        await create(Recorder, *address, ssl=server_context(), **{option: 0})
+    assert not list(tmp_path.iterdir())
+
+
 async def test_cancelled_midway(tls, net):
     protocol = Recorder()
     peer, task = await tls.dial("client", protocol)
