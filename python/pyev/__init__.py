@@ -105,8 +105,6 @@ from pyev._core import (
 # Type checkers know the name. The module typing takes several times as long to import as this one.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyev._eventloop import EventLoop, new_event_loop, run
     from pyev._policy import EventLoopPolicy, install
     from pyev._streams import (
@@ -221,12 +219,14 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> "Any":
-    if name in _LATER:
-        from importlib import import_module
+if not TYPE_CHECKING:  # which would take any name for one of the module's
 
-        return getattr(import_module(_LATER[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _LATER:
+            from importlib import import_module
+
+            return getattr(import_module(_LATER[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -86,8 +86,10 @@ Ref Loop::make_default(State& state, py::Args args) {
 
 bool Loop::refuse() {
     if (is_alive())
-        return py::raise(PyExc_RuntimeError, "the loop is running in another thread: %s wakes it",
-                         driver_ ? "call_soon_threadsafe()" : "the send() of an Async");
+        return py::raise(
+            PyExc_RuntimeError,
+            "the loop is running in another thread: from here only %s may be called",
+            driver_ ? "call_soon_threadsafe()" : "the send() of an Async and feed_signal()");
     State* state = state_ ? state_ : State::of_type(Py_TYPE(object()));
     if (!state) return false;
     if (orphaned_)
@@ -135,8 +137,9 @@ Ref Loop::repr() {
 // Running.
 
 bool Loop::own() {
-    return !driver_ ||
-           py::raise(PyExc_RuntimeError, "an asyncio event loop runs and closes this pyev.Loop");
+    return !driver_ || py::raise(PyExc_RuntimeError,
+                                 "this pyev.Loop belongs to an asyncio event loop: "
+                                 "only that may run, close or embed it");
 }
 
 Ref Loop::start(py::Args args) {

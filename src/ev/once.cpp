@@ -94,6 +94,7 @@ void Once::event(int revents) {
 Ref Once::describe() {
     Ref after = after_ < 0 ? Ref::none() : Ref::steal(PyFloat_FromDouble(after_));
     if (!after) return {};
+    if (fd_ < 0) return Ref::steal(PyUnicode_FromFormat("timeout=%S", after.get()));
     return Ref::steal(PyUnicode_FromFormat("fd=%d timeout=%S", fd_, after.get()));
 }
 

@@ -34,7 +34,9 @@ bool Scheduler::ask() {
         return py::raise(PyExc_TypeError, "scheduler of %R must return a number, not '%.200s'",
                          self.get(), Py_TYPE(answer.get())->tp_name);
     if (!py::to_double(answer.get(), next)) return false;
-    if (!(next >= now))
+    if (std::isnan(next))
+        return py::raise(loop->state().error.get(), "scheduler of %R returned NaN", self.get());
+    if (next < now)
         return py::raise(loop->state().error.get(),
                          "scheduler of %R returned %R, which is before now (%R)", self.get(),
                          answer.get(), argument.get());

@@ -8,12 +8,12 @@ namespace pyev::ev {
 using py::Ref;
 
 bool Stat::configure(PyObject* const* lead) {
-    double interval = 0;  // left out where it is awaited
+    double interval = 0;
     PyObject* bytes = nullptr;
     Ref path = Ref::steal(PyOS_FSPath(lead[0]));
     if (!path || !PyUnicode_FSConverter(path.get(), &bytes)) return false;
     Ref encoded = Ref::steal(bytes);
-    if (lead[1] && !py::to_double(lead[1], interval)) return false;
+    if (!py::to_double(lead[1], interval)) return false;
     if (!(interval >= 0))
         return py::raise(PyExc_ValueError, "Stat: interval must not be negative or NaN, but is %R",
                          lead[1]);

@@ -319,9 +319,12 @@ bool Loop::create(unsigned flags) {
     ev_ = ev_loop_new(flags);
     if (!ev_) {
         const char* instead = flags & EVFLAG_NOENV ? nullptr : getenv("LIBEV_FLAGS");
-        return py::raise(state_->error.get(), "no event loop with flags %d%s%s can be made here",
-                         static_cast<int>(flags), instead ? ", or LIBEV_FLAGS=" : "",
-                         instead ? instead : "");
+        Ref given = Ref::steal(instead ? PyUnicode_FromFormat("LIBEV_FLAGS=%s", instead)
+                                       : PyUnicode_FromFormat("flags %u", flags));
+        return given && py::raise(state_->error.get(),
+                                  "no event loop can be made with %U: `python -m pyev` lists the "
+                                  "backends that are there",
+                                  given.get());
     }
     ev_set_userdata(ev_, this);
     py::allow_try_ref(object());

@@ -36,7 +36,20 @@ bool Watcher::inactive() {
     return py::raise(owner()->state().error.get(), "%R is active: stop it first", object());
 }
 
+// Nobody would await what it returns.
+static bool is_coroutine_function(PyObject* callback) {
+    if (PyMethod_Check(callback)) callback = PyMethod_GET_FUNCTION(callback);
+    if (!PyFunction_Check(callback)) return false;
+    auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(callback));
+    return code->co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR);
+}
+
 static bool check_callback(PyObject* callback, const Watcher::Kind& kind, bool needed) {
+    if (is_coroutine_function(callback))
+        return py::raise(PyExc_TypeError,
+                         "%s: callback must not be a coroutine function: make a task in the "
+                         "callback, or await a watcher without one",
+                         kind.name);
     if (PyCallable_Check(callback) || (callback == Py_None && !needed)) return true;
     return py::raise(PyExc_TypeError, "%s: callback must be callable, not '%.200s'", kind.name,
                      Py_TYPE(callback)->tp_name);
@@ -57,14 +70,20 @@ bool Watcher::init(py::Args args, Loop* loop) {
     const char* short_name = kind().name + 5;  // without "pyev."
     py::Parameters parameters = {short_name, names, lead + 5, lead + 4, kind().lead_required};
     if (!py::bind(parameters, args, slots)) return false;
+    Ref none_given;
+    if (kind().lead_required < lead && !slots[lead - 1]) {
+        none_given = Ref::steal(PyLong_FromLong(0));
+        slots[lead - 1] = none_given.get();
+    }
     parameters.required = lead + 1;
     if (!loop) {
         if (!shared[0] && !py::require(parameters, slots)) return false;
         State* state = this->state();
         if (!state) return false;
         if (!PyObject_TypeCheck(shared[0], state->type<Loop>()))
-            return py::raise(PyExc_TypeError, "%s: loop must be a pyev.Loop, not '%.200s'",
-                             kind().name, Py_TYPE(shared[0])->tp_name);
+            return py::raise(PyExc_TypeError, "%s: loop must be a pyev.Loop, not '%.200s'%s",
+                             kind().name, Py_TYPE(shared[0])->tp_name,
+                             PyObject_HasAttrString(shared[0], "ev") ? ": its ev is one" : "");
         loop = py::value_of<Loop>(shared[0]);
     }
     Driver* driver = kind().awaitable ? loop->driver() : nullptr;

@@ -121,7 +121,7 @@ def test_constructors_too(ours):
     assert pyev.Timer(1.0, 0.0, ours.ev).callback is None
     assert pyev.Async(ours.ev, data=1).data == 1
     assert pyev.Stat(loop=ours.ev, path="/").interval == 0.0
-    with pytest.raises(TypeError, match="interval"):
+    with pytest.raises(TypeError, match="loop"):
         pyev.Stat("/")
 
     class Own(pyev.Timer):
@@ -141,13 +141,13 @@ def test_on_a_plain_loop_it_is_required(ours):
             lambda: plain.timer(1.0, 0.0),
             lambda: plain.timer(1.0, 0.0, None),
             lambda: plain.stat("/"),
-            lambda: plain.stat("/", callback=print),
             lambda: pyev.Timer(1.0, 0.0, plain),
             lambda: plain.once(None, 0, 1.0),
-            lambda: ours.ev.stat("/", callback=print),
         ):
-            with pytest.raises(TypeError, match=r"callback|interval"):
+            with pytest.raises(TypeError, match="callback"):
                 wrong()
+        for loop in (plain, ours.ev):
+            assert loop.stat("/", callback=print).interval == 0.0
         watcher = plain.timer(1.0, 0.0, print)
         with pytest.raises(TypeError):
             watcher.callback = None

@@ -52,7 +52,9 @@ def test_another_thread_is_refused_in_a_callback_too(ours):
 
     ours.call_soon(callback)
     ours.run_forever()
-    why = "the loop is running in another thread: call_soon_threadsafe() wakes it"
+    why = (
+        "the loop is running in another thread: from here only call_soon_threadsafe() may be called"
+    )
     assert refused == [why] * len(calls)
     call_all()
     assert len(refused) == len(calls)

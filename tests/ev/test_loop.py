@@ -149,7 +149,7 @@ def test_libev_flags_of_the_environment(script):
 def test_libev_flags_that_cannot_be_had(monkeypatch):
     """Who gave no flags is told whose they are."""
     monkeypatch.setenv("LIBEV_FLAGS", str(pyev.EVBACKEND_PORT))
-    with pytest.raises(pyev.Error, match=f"flags 0, or LIBEV_FLAGS={pyev.EVBACKEND_PORT} can"):
+    with pytest.raises(pyev.Error, match=f"made with LIBEV_FLAGS={pyev.EVBACKEND_PORT}:"):
         pyev.Loop()
     pyev.Loop(pyev.EVFLAG_NOENV).close()
 

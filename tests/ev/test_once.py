@@ -245,5 +245,8 @@ def test_repr(loop, pair):
     once = loop.once(pair[0], pyev.EV_READ, 1000.0, print)
     active = repr(once)
     assert "Once" in active
+    assert f"fd={pair[0].fileno()} timeout=1000.0" in active
+    with loop.once(None, 0, 1.0, print) as timeout:
+        assert "fd=" not in repr(timeout)
     once.stop()
     assert repr(once) != active

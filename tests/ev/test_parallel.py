@@ -411,7 +411,10 @@ def test_one_of_many_starts_it(loop, at_once):
         at_once(THREADS, work)
         wakeup.stop()
         assert len(started) == 1
-        why = "the loop is running in another thread: the send() of an Async wakes it"
+        why = (
+            "the loop is running in another thread: "
+            "from here only the send() of an Async and feed_signal() may be called"
+        )
         assert refused == [why] * (THREADS - 1)
 
 

@@ -65,8 +65,39 @@ def test_missing_arguments(loop, kind):
     for name in kind.names:
         keywords = kind.keywords
         del keywords[name]
+        if (kind.name, name) == ("Stat", "interval"):
+            assert kind.cls(**keywords, loop=loop, callback=print).interval == 0.0
+            continue
         with pytest.raises(TypeError, match=name):
             kind.cls(**keywords, loop=loop, callback=print)
+
+
+def test_a_coroutine_function_is_no_callback(loop, kind):
+    class Object:
+        async def method(self, watcher, revents):
+            pass
+
+        async def generator(self, watcher, revents):
+            yield
+
+    if kind.name == "Embed":
+        return
+    why = r"callback must not be a coroutine function: make a task in the callback"
+    watcher = kind.new(loop, print)
+    for callback in (Object.method, Object().method, Object().generator):
+        with pytest.raises(TypeError, match=why):
+            kind.new(loop, callback)
+        with pytest.raises(TypeError, match=why):
+            watcher.callback = callback
+    assert watcher.callback is print
+
+
+def test_an_event_loop_is_no_loop(kind):
+    with (
+        contextlib.closing(pyev.new_event_loop()) as loop,
+        pytest.raises(TypeError, match=r"not 'EventLoop': its ev is one$"),
+    ):
+        kind.new(loop, print)
 
 
 def test_an_argument_given_twice(loop, kind):
