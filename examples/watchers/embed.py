@@ -19,7 +19,7 @@ def readable(watcher: pyev.Io, revents: int) -> None:
 
 def ready(watcher: pyev.Embed, revents: int) -> None:
     print("the inner loop has events")
-    watcher.sweep()  # without a callback, libev sweeps by itself
+    watcher.sweep()  # without a callback, pyev sweeps by itself
     watcher.stop()
 
 

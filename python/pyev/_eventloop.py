@@ -243,6 +243,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
         self._add_callback(handle)
         return handle
 
+    def _leave_by(self, error: BaseException) -> None:
+        raise error
+
     def _report_handle(self, handle: asyncio.Handle, error: BaseException) -> None:
         callback = format_helpers._format_callback_source(handle._callback, handle._args)
         context = {

@@ -546,20 +546,17 @@ bool LoopBase::turn() {
         if (!(what ? run_transport(object.get(), what) : run_handle(std::move(object))))
             return false;
     }
-    return flush() && !raise_put_aside();
+    return flush();
 }
 
 void LoopBase::put_aside(PyObject* source) {
-    if (running_ && !put_aside_ && py::ends_program())
-        put_aside_ = Ref::steal(py::take_raised());
-    else
-        PyErr_WriteUnraisable(source);
-}
-
-bool LoopBase::raise_put_aside() {
-    if (!put_aside_) return false;
-    py::put_raised(put_aside_.release());
-    return true;
+    if (running_ && py::ends_program()) {
+        Ref error = Ref::steal(py::take_raised());
+        Ref leave = Ref::steal(PyObject_GetAttrString(object(), "_leave_by"));
+        Ref args = Ref::steal(PyTuple_Pack(1, error.get()));
+        if (leave && args && soon(leave.get(), args.get(), nullptr)) return;
+    }
+    PyErr_WriteUnraisable(source);
 }
 
 // Of two threads that begin at once, the later has put its number in the place of the other's.
@@ -593,7 +590,7 @@ Ref LoopBase::run() {
     leave_turns();
     if (done) return Ref::none();
     py::ErrorGuard guard;
-    if (!flush() || raise_put_aside()) PyErr_WriteUnraisable(object());
+    if (!flush()) PyErr_WriteUnraisable(object());
     return {};
 }
 

@@ -72,8 +72,8 @@ class LoopBase : private ev::Driver {
     // Queues a transport, see Runnable.
     [[nodiscard]] bool push(Runnable* runnable, unsigned what);
     Transports& transports() { return transports_; }
-    // The exception that is set has nobody to go to. One that ends the program leaves the run at
-    // the end of the turn, others go to sys.unraisablehook.
+    // The exception that is set has nobody to go to. One that ends the program leaves the run in
+    // the next turn, others go to sys.unraisablehook.
     void put_aside(PyObject* source);
     // Something was sent or closed, and may come back to this very loop, or is watched from now on
     // and may be ready: the next turn polls, as all of asyncio's do.
@@ -104,7 +104,6 @@ class LoopBase : private ev::Driver {
         f(loop_);
         f(asyncio_transports_);
         f(loop_argument_);
-        f(put_aside_);
     }
     template <class F>
     int visit(F f) {
@@ -214,7 +213,6 @@ class LoopBase : private ev::Driver {
     }
     [[nodiscard]] bool run_transport(PyObject* transport, unsigned what);
     [[nodiscard]] bool flush();
-    bool raise_put_aside();
     [[nodiscard]] bool send_before_fork();
     // Something was queued, from whatever thread. The loop's own sees it before it polls again.
     bool ends_poll() const { return running_ && (polling_ || !in_turn()); }
@@ -233,7 +231,6 @@ class LoopBase : private ev::Driver {
     py::Ref loop_;                // pyev.Loop
     py::Ref asyncio_transports_;  // by descriptor
     py::Ref loop_argument_;       // {"loop": this}, once it was needed
-    py::Ref put_aside_;           // an exception
     bool debug_ = false;
     py::Atomic<bool> closed_ = false;
     py::Atomic<bool> stopping_ = false;
