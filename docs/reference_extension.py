@@ -4,9 +4,12 @@ import functools
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import griffe
+
+import pyev
 
 # What begins a line of its own in a docstring.
 PARAGRAPH = re.compile(r"\n(?=Raises |libev manual: |\w+(?:, \w+)*: )")
@@ -18,7 +21,27 @@ def to_markdown(doc: str) -> str:
     return "".join(p if p.startswith("`") else re.sub(r"([*_<\[])", r"\\\1", p) for p in parts)
 
 
+def native_methods(cls: type) -> Iterator[griffe.Function]:
+    """The public methods of a class that is made at run time, which no stub lists."""
+    for name, value in vars(cls).items():
+        if name.startswith("_"):
+            continue
+        parameters = griffe.Parameters()
+        for each in inspect.signature(value).parameters.values():
+            default = None if each.default is each.empty else repr(each.default)
+            kind = griffe.ParameterKind.positional_or_keyword
+            parameters.add(griffe.Parameter(each.name, kind=kind, default=default))
+        function = griffe.Function(name, parameters=parameters)
+        function.docstring = griffe.Docstring(to_markdown(inspect.getdoc(value)), parent=function)
+        yield function
+
+
 class Docstrings(griffe.Extension):
+    def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
+        if cls.path in ("pyev._streams.StreamReader", "pyev._streams.StreamWriter"):
+            for method in native_methods(getattr(pyev, cls.name)):
+                cls.set_member(method.name, method)
+
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.is_module:
             obj.docstring = None  # of files that users do not import
