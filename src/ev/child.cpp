@@ -104,7 +104,7 @@ void Child::end() {
     owner()->close_fd(std::exchange(pidfd_, -1));
 }
 
-void Child::lost_pidfd(Watch* watch) { static_cast<Child*>(watch->owner)->watch_anew(); }
+void Child::dead(Watch* watch) { static_cast<Child*>(watch->owner)->watch_anew(); }
 
 // The program has closed the pidfd, and the number may be another file's by now. The process can
 // still be waited for.
@@ -230,7 +230,7 @@ void Child::event(int revents) {
     if (collected || owner() != loop || readiness != EV_READ)
         return;  // most SIGCHLDs concern others
     // A pidfd is never ready without cause: this was fed, or it is none.
-    if (!is_active() || is_pidfd_of(pidfd_, pid_))
+    if (!is_active() || over_ || is_pidfd_of(pidfd_, pid_))
         deliver(revents);
     else
         watch_anew();

@@ -29,7 +29,7 @@ class Child : public WatcherOf<Child, ChildEvent, nullptr, nullptr> {
     static constexpr const char* const* kLead = kLeadNames;
     static constexpr int kLeadSize = 2;
 
-    Child() : watch_{io(), this, lost_pidfd, nullptr, lost_pidfd} {}
+    Child() : watch_{io(), this, dead, nullptr} {}
 
     bool configure(PyObject* const* lead);
     bool begin();
@@ -51,7 +51,7 @@ class Child : public WatcherOf<Child, ChildEvent, nullptr, nullptr> {
         int status;
     };
 
-    static void lost_pidfd(Watch* watch);
+    static void dead(Watch* watch);
     void watch_anew();
     void collect_for_all(Status& status, int options);
     static bool any_traces();
