@@ -212,8 +212,9 @@ class EventLoop(_core.LoopBase, SelectorEventLoop):
                     stacklevel=2,
                     source=self,
                 )
-            for signum in () if sys.is_finalizing() else list(self._signal_watchers):
-                self.remove_signal_handler(signum)
+            else:
+                for signum in list(self._signal_watchers):
+                    self.remove_signal_handler(signum)
         finally:  # only the main thread may remove them
             SelectorEventLoop.close(self)
             self._close()

@@ -227,9 +227,9 @@ void Child::event(int revents) {
         }
         deliver(EV_CHILD);
     }
-    if (collected || owner() != loop || readiness != EV_READ)
-        return;  // most SIGCHLDs concern others
-    // A pidfd is never ready without cause: this was fed, or it is none.
+    // Most SIGCHLDs concern others. A pidfd is never ready without cause: this was fed, or it is
+    // none.
+    if (collected || owner() != loop || readiness != EV_READ) return;
     if (!is_active() || over_ || is_pidfd_of(pidfd_, pid_))
         deliver(revents);
     else

@@ -70,11 +70,7 @@ bool Watcher::init(py::Args args, Loop* loop) {
     const char* short_name = kind().name + 5;  // without "pyev."
     py::Parameters parameters = {short_name, names, lead + 5, lead + 4, kind().lead_required};
     if (!py::bind(parameters, args, slots)) return false;
-    Ref none_given;
-    if (kind().lead_required < lead && !slots[lead - 1]) {
-        none_given = Ref::steal(PyLong_FromLong(0));
-        slots[lead - 1] = none_given.get();
-    }
+    if (kind().lead_required < lead && !slots[lead - 1]) slots[lead - 1] = Py_False;  // as 0
     parameters.required = lead + 1;
     if (!loop) {
         if (!shared[0] && !py::require(parameters, slots)) return false;
